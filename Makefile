@@ -1,0 +1,57 @@
+# One command does all: `make demo`, `make test`. The virtual environment is made from hashed requirements.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+CYCLES ?= 500
+
+.PHONY: demo test lint types layers tests crash bench requirements clean
+
+$(VENV)/.ready: requirements/dev.txt pyproject.toml
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/dev.txt >&2
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . >&2
+	@touch $@
+
+.venv-bench/.ready: requirements/bench.txt pyproject.toml
+	@$(PYTHON) -m venv .venv-bench
+	@.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/bench.txt >&2
+	@.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . >&2
+	@touch $@
+
+demo: $(VENV)/.ready
+	@$(BIN)/headwater demo $(ARGS)
+
+test: lint types layers tests
+
+lint: $(VENV)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.ready
+	$(BIN)/mypy
+	$(BIN)/mypy tests/typing/api.py
+
+layers: $(VENV)/.ready
+	$(BIN)/lint-imports --no-cache
+
+tests: $(VENV)/.ready
+	$(BIN)/pytest -n 2 $(ARGS)
+
+crash: $(VENV)/.ready
+	$(BIN)/python tests/crash/cycles.py --cycles $(CYCLES) $(ARGS)
+
+bench: .venv-bench/.ready
+	.venv-bench/bin/python bench/run.py $(ARGS)
+
+requirements: $(VENV)/.ready
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade \
+		pyproject.toml -o requirements/run.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade \
+		--extra parquet --group dev pyproject.toml -o requirements/dev.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade \
+		--group bench pyproject.toml -o requirements/bench.txt
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,19 @@
+from headwater import Page, SyncRequest, ingest, route
+
+from ...lib.poll import next_page
+
+
+@route(auth="api_key")
+async def post(request: SyncRequest) -> Page:
+    page = await next_page("payouts", request)
+    for emission in page.emissions:
+        ingest.canonical(
+            "payout",
+            emission.payload,
+            stream="payouts",
+            idempotency_key=emission.idempotency_key,
+            source_id=emission.source_id,
+            as_of=emission.as_of,
+            deleted=emission.deleted,
+        )
+    return Page(cursor=page.cursor, has_more=page.has_more)

@@ -1,0 +1,159 @@
+"""Who calls, and what they may do: API keys, their scopes, and the tenant that a key is limited to."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from ipaddress import ip_address
+from typing import Literal
+from urllib.parse import urlsplit
+
+from starlette.requests import Request
+
+from headwater.api.problem import ProblemError, not_found
+from headwater.clock import Clock
+from headwater.intention import StoredConnection
+from headwater.store import Store
+
+Scope = Literal["read", "operate"]
+SCOPES: tuple[Scope, ...] = ("read", "operate")
+KEY_PREFIX = "hw_"
+KEY_BYTES = 32
+KEY_CHARACTERS_MAX = 256
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caller:
+    """Somebody who proved who they are."""
+
+    name: str
+    scopes: frozenset[str]
+    tenant: str | None = None  # sees the connections of this tenant alone; None sees all
+
+    def require(self, scope: Scope) -> None:
+        """Refuse with 403 unless the caller has the scope."""
+        if scope not in self.scopes:
+            raise ProblemError(
+                403, f"The key `{self.name}` has no `{scope}` scope.", code="request.scope", hint="Use one that has."
+            )
+
+
+Guard = Callable[[Request], Awaitable[Caller]]  # raises `ProblemError` 401 for nobody
+
+
+def new_api_key() -> str:
+    """A fresh key of 256 random bits: shown once, stored only as its hash."""
+    return KEY_PREFIX + secrets.token_urlsafe(KEY_BYTES)
+
+
+def api_key_hash(key: str) -> bytes:
+    """The SHA-256 by which a key is stored. A random key needs no salt and no slow hash."""
+    return sha256(key.encode()).digest()
+
+
+def key_guard(store: Store, clock: Clock) -> Guard:
+    """A guard that asks for `Authorization: Bearer hw_…`."""
+
+    async def guard(request: Request) -> Caller:
+        scheme, _, key = request.headers.get("authorization", "").partition(" ")
+        key = key.strip()
+        if scheme.lower() != "bearer" or not key.startswith(KEY_PREFIX) or len(key) > KEY_CHARACTERS_MAX:
+            raise _unauthorized("This needs an API key.")
+        found = await store.api_key(api_key_hash(key), at=clock.now())
+        if found is None:
+            raise _unauthorized("This API key is not known, or has expired.")
+        return Caller(name=found.name, scopes=frozenset(found.scopes), tenant=found.tenant)
+
+    return guard
+
+
+def loopback_guard(fallback: Guard) -> Guard:
+    """A guard that lets everybody on this machine do everything, and asks `fallback` about those with a key.
+
+    A web page that the operator happens to visit is somebody on this machine, too: a request whose `Host` is no
+    loopback name (DNS rebinding), and an unsafe one that another origin caused, are refused.
+    """
+    everybody = Caller(name="local", scopes=frozenset(SCOPES))
+
+    async def guard(request: Request) -> Caller:
+        if "authorization" in request.headers:
+            return await fallback(request)
+        if not _is_loopback(request.url.hostname or ""):
+            raise _unauthorized("This host name needs an API key.")
+        _refuse_cross_site(request)
+        return everybody
+
+    return guard
+
+
+def open_guard(*, scopes: Sequence[Scope] = SCOPES) -> Guard:
+    """A guard that lets everybody do what `scopes` say: behind a proxy that authenticates, and only there.
+
+    The proxy's session is the browser's: an unsafe request that another site caused is refused here, too.
+    """
+    everybody = Caller(name="public", scopes=frozenset(scopes))
+
+    async def guard(request: Request) -> Caller:
+        _refuse_cross_site(request)
+        return everybody
+
+    return guard
+
+
+async def visible(caller: Caller, store: Store) -> dict[str, StoredConnection]:
+    """The connections that a caller may see, by key (Invariant 10)."""
+    connections = await store.connections()
+    return {one.key: one for one in connections if caller.tenant is None or one.tenant == caller.tenant}
+
+
+async def visible_connection(caller: Caller, store: Store, key: str) -> StoredConnection:
+    """One of them; 404 for those of others as for those that do not exist."""
+    found = await store.connection(key)
+    if found is None or (caller.tenant is not None and found.tenant != caller.tenant):
+        raise not_found("connection")
+    return found
+
+
+async def selected(caller: Caller, store: Store, *, connection: str | None, tenant: str | None) -> Sequence[str] | None:
+    """The connection keys that a list is limited to by its filters and its caller, sorted; None for all there are."""
+    if connection is not None:
+        found = await visible_connection(caller, store, connection)
+        return [found.key] if tenant is None or found.tenant == tenant else []
+    if caller.tenant is None and tenant is None:
+        return None
+    return sorted(key for key, one in (await visible(caller, store)).items() if tenant is None or one.tenant == tenant)
+
+
+def _unauthorized(message: str) -> ProblemError:
+    return ProblemError(
+        401,
+        message,
+        code="request.unauthorized",
+        hint="Send `Authorization: Bearer hw_…`.",
+        headers={"WWW-Authenticate": "Bearer"},
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _refuse_cross_site(request: Request) -> None:
+    if request.method not in SAFE_METHODS and not _is_same_origin(request):
+        raise ProblemError(403, "Another site caused this request.", code="request.cross_site")
+
+
+def _is_same_origin(request: Request) -> bool:
+    site = request.headers.get("sec-fetch-site")
+    if site is not None and site not in ("same-origin", "none"):
+        return False
+    origin = request.headers.get("origin")
+    return origin is None or urlsplit(origin).netloc == request.url.netloc

@@ -1,0 +1,44 @@
+"""`/api/v1`: one application of its own, so that every refusal below it is a problem document."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from starlette.applications import Starlette
+from starlette.routing import BaseRoute, Mount
+
+from headwater.api.access import Guard
+from headwater.api.changes import ChangeResource
+from headwater.api.deliveries import DeliveryResource
+from headwater.api.endpoint import PageOnDemand, Services
+from headwater.api.problem import EXCEPTION_HANDLERS
+from headwater.api.records import RecordResource
+from headwater.api.runs import RunResource
+from headwater.api.streams import StreamResource
+from headwater.clock import Clock
+from headwater.store import Store
+
+PREFIX = "/api/v1"
+
+
+def routes(
+    *,
+    store: Store,
+    clock: Clock,
+    guard: Guard,
+    one_page: PageOnDemand | None = None,
+    connector_names: Mapping[str, str] | None = None,
+) -> list[BaseRoute]:
+    """The HTTP API; `one_page` adds the sync route, `connector_names` maps connector keys to names for people."""
+    services = Services(store=store, clock=clock, guard=guard, one_page=one_page, connector_names=connector_names or {})
+    resources = (
+        StreamResource(services),
+        RunResource(services),
+        DeliveryResource(services),
+        RecordResource(services),
+        ChangeResource(services),
+    )
+    table: list[BaseRoute] = [route for resource in resources for route in resource.routes()]
+    api = Starlette(routes=table, exception_handlers=dict(EXCEPTION_HANDLERS))
+    api.router.redirect_slashes = False
+    return [Mount(PREFIX, app=api)]

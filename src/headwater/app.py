@@ -1,0 +1,353 @@
+"""The one place where store, engine and sinks are chosen, opened and closed.
+
+A `Platform` is a store with the connector projects beside it: what every command needs. `headwater.application` puts
+the loops and the HTTP of `serve` on top.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import logging
+import os
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from headwater.canonical.schema import CanonicalType
+from headwater.catalog import Connector, Stream
+from headwater.clock import Clock
+from headwater.config import Config
+from headwater.errors import NotFoundError, UsageError, near_miss
+from headwater.intention import StoredConnection, StreamDeclaration, TypeColumn
+from headwater.project import MANIFEST, Project, discover, shipped_types, unload
+from headwater.run import StreamState
+from headwater.sink import Sink
+from headwater.store import Store
+
+if TYPE_CHECKING:
+    from headwater.engine import Engine
+    from headwater.invoke import HttpFor, LiveConnections
+    from headwater.key_ring import KeyRing
+    from headwater.redaction import Redactor
+    from headwater.runtime import Runner
+    from headwater.transport import Transport
+
+NAMES_SHOWN_MAX = 10
+
+Through = Callable[["Transport", "Redactor"], "Transport"]
+
+logger = logging.getLogger("headwater.app")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refused:
+    """A connector project that did not pass its check, or bears the key of another; the others go on without it."""
+
+    path: Path
+    lines: Sequence[str]  # its diagnostics, or the one reason
+
+    def __str__(self) -> str:
+        return f"the connector project {self.path} is refused:\n  " + "\n  ".join(self.lines)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Live:
+    """What invokes connectors: only where their projects are loaded."""
+
+    key_ring: KeyRing
+    connections: LiveConnections
+    runner: Runner
+
+
+@dataclass(kw_only=True)
+class Platform:
+    """A store, the projects beside it, and words resolved to what they mean."""
+
+    config: Config
+    clock: Clock
+    store: Store
+    projects: dict[str, Project] = field(default_factory=dict)  # by connector key; replaced in place
+    refused: list[Refused] = field(default_factory=list)
+    brought_to_life: Live | None = None
+
+    @property
+    def live(self) -> Live:
+        """What invokes connectors."""
+        assert self.brought_to_life is not None, "the platform was opened without projects"
+        return self.brought_to_life
+
+    async def find_connection(self, word: str) -> StoredConnection:
+        """The connection of that key, or the only one of the connector of that key."""
+        known = await self.store.connections()
+        for one in known:
+            if one.key == word:
+                return one
+        of_connector = [one for one in known if one.connector == word]
+        if len(of_connector) == 1:
+            return of_connector[0]
+        if of_connector:
+            keys = ", ".join(one.key for one in of_connector)
+            raise UsageError(f"The connector `{word}` has {len(of_connector)} connections.", hint=f"Name one: {keys}.")
+        hint = near_miss(word, [one.key for one in known])
+        if not known:
+            hint = "There is none yet: `headwater connections add CONNECTOR` makes one."
+        raise NotFoundError(f"There is no connection `{word}`.", hint=hint)
+
+    async def find_stream(self, connection: str | None, stream: str, partition: str = "") -> StreamState:
+        """A declared stream of a connection, named as `find_connection` takes it; None for the only one that has it."""
+        stored = await self.find_connection(connection or await self._only_connection_with(stream))
+        states = await self.store.streams(at=self.clock.now(), connection=stored.key)
+        of_key = [one for one in states if one.stream == stream]
+        for one in of_key:
+            if one.partition == partition:
+                return one
+        if of_key:
+            names = [one.partition for one in of_key]
+            hint = near_miss(partition, names) or f"It has {', '.join(names[:NAMES_SHOWN_MAX])}."
+            raise NotFoundError(f"The stream {stored.key} {stream} has no partition `{partition}`.", hint=hint)
+        hint = near_miss(stream, {one.stream for one in states})
+        raise NotFoundError(f"The connection {stored.key} has no stream `{stream}`.", hint=hint)
+
+    async def _only_connection_with(self, stream: str) -> str:
+        states = await self.store.streams(at=self.clock.now())
+        found = sorted({one.connection for one in states if one.stream == stream})
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise UsageError(
+                f"{len(found)} connections have a stream `{stream}`.",
+                hint=f"Say which: {', '.join(found[:NAMES_SHOWN_MAX])}.",
+            )
+        hint = near_miss(stream, {one.stream for one in states}) or "`headwater streams` lists them."
+        raise NotFoundError(f"No connection has a stream `{stream}`.", hint=hint)
+
+    async def project_of(self, connection: str) -> Project:
+        """The loaded project of a connection's connector."""
+        return self.project((await self.find_connection(connection)).connector)
+
+    def project(self, connector: str) -> Project:
+        """The loaded project of that connector key."""
+        found = self.projects.get(connector)
+        if found is None:
+            names = f"Loaded: {', '.join(sorted(self.projects))}. " if self.projects else ""
+            how = "Name its folder in `projects` of headwater.toml, or in HEADWATER_PROJECTS."
+            hint = near_miss(connector, self.projects) or names + how
+            raise NotFoundError(f"No connector `{connector}` is loaded.", hint=hint)
+        return found
+
+    def webhook_url(self, stored: StoredConnection, base_url: str | None = None) -> str | None:
+        """The URL that its provider sends deliveries to; None where its connector takes none, or is not loaded."""
+        project = self.projects.get(stored.connector)
+        if project is None or project.connector.webhooks is None:
+            return None
+        return f"{base_url or self.config.base_url}{project.connector.webhooks.endpoint}/{stored.endpoint_id}"
+
+    async def add_connection(
+        self, connector: str, values: Mapping[str, Any], *, key: str, tenant: str | None = None, paused: bool = False
+    ) -> StoredConnection:
+        """Connect an account of a loaded connector; `values` are its settings, secret ones among them.
+
+        Raises `SettingsError` that names every problem with them, and `UsageError` when the key is taken.
+        """
+        from headwater import connection
+
+        project = self.project(connector)
+        plain, secrets = connection.validate_settings(project.connector, values)
+        at = self.clock.now()
+        stored = await self.store.add_connection(
+            key=key,
+            connector=connector,
+            tenant=tenant,
+            endpoint_id=connection.endpoint_id(),
+            settings=plain,
+            secrets=connection.encrypt_secrets(self.live.key_ring, key, secrets),
+            at=at,
+        )
+        if paused:
+            await self.store.pause_connection(stored.id, reason="added paused", needs_attention=False, at=at)
+        await self.declare_streams(stored, project.connector)
+        await self.audit("connections.add", key, {"connector": connector, "tenant": tenant})
+        return stored
+
+    async def audit(self, act: str, target: str, detail: Mapping[str, Any] | None = None) -> None:
+        """Write down what the person at the command line did."""
+        await self.store.audit(at=self.clock.now(), actor=_person(), act=act, target=target, detail=detail or {})
+
+    def file_sink(
+        self, path: Path, *, format: str | None, request: Mapping[str, str], type: str | None, continues: bool
+    ) -> Sink:
+        """A sink that writes a file, in the format that is named or that its name stands for."""
+        from headwater.sinks.format import file_sink, format_of
+
+        columns = self._columns(type) if type is not None else None
+        return file_sink(path, format=format or format_of(path), request=request, columns=columns, continues=continues)
+
+    def _columns(self, type: str) -> list[TypeColumn]:
+        known = {**shipped_types(), **{name: one for p in self.projects.values() for name, one in p.types.items()}}
+        if type not in known:
+            raise NotFoundError(f"There is no canonical type `{type}`.", hint=near_miss(type, known))
+        return _type_columns(known[type])
+
+    async def load_projects(self, paths: Sequence[Path] | None = None) -> None:
+        """Check and load the projects at `paths`, or wherever the configuration says; note those that are refused."""
+        for path in project_paths(self.config) if paths is None else paths:
+            await self.load_project(path)
+
+    async def load_project(self, path: Path) -> Project | None:
+        """Check and load one project, in place of the version that was loaded before; None when it is refused."""
+        from headwater.check.check import check
+
+        report = await asyncio.to_thread(check, path)
+        if report.project is None:
+            self.refused.append(Refused(path=path, lines=report.lines()))
+            return None
+        key = report.project.connector.key
+        before = self.projects.get(key)
+        if before is not None and before.path != report.project.path:
+            reason = f"its key `{key}` is that of {before.path}, which was loaded before"
+            self.refused.append(Refused(path=path, lines=(reason,)))
+            return None
+        self.projects[key] = report.project
+        await self.declare(report.project)
+        if before is not None and before.package != report.project.package:
+            unload(before.package)
+        return report.project
+
+    async def declare(self, project: Project) -> None:
+        """Bring the types and the streams of each connection in line with a project's catalog."""
+        await self.store.declare_types({name: _type_columns(one) for name, one in project.types.items()})
+        for stored in await self.store.connections():
+            if stored.connector == project.connector.key:
+                await self.declare_streams(stored, project.connector)
+
+    async def declare_streams(self, stored: StoredConnection, connector: Connector) -> None:
+        """Bring the streams of one connection in line with its catalog; a new poll stream is due at once."""
+        at = self.clock.now()
+        settings = connector.with_defaults(stored.settings)
+        declared = [
+            _declaration(stream, partition, at)
+            for stream in connector.streams
+            for partition in _partitions(stream, settings)
+        ]
+        await self.store.declare_streams(stored.id, declared, at=at)
+
+
+@asynccontextmanager
+async def open_platform(
+    config: Config,
+    clock: Clock,
+    *,
+    with_projects: bool = False,
+    loaded: Sequence[Project] = (),
+    transport: Transport | None = None,
+    through: Through | None = None,
+) -> AsyncIterator[Platform]:
+    """Open the store, and with `with_projects` load every connector project; close all of it afterwards.
+
+    A project that does not pass its check is in `refused`, and the others go on. In tests, `loaded` projects are taken
+    as they are, and `transport` takes the place of sockets; `through` wraps it, such as a cassette's recorder.
+    """
+    from headwater.stores.sqlite.store import SQLiteStore
+
+    await asyncio.to_thread(config.database.parent.mkdir, parents=True, exist_ok=True)
+    store = SQLiteStore(str(config.database), clock)
+    await store.open()
+    try:
+        platform = Platform(config=config, clock=clock, store=store)
+        if not with_projects and not loaded:
+            yield platform
+            return
+        async with _brought_to_life(platform, transport, through):
+            for project in loaded:
+                platform.projects[project.connector.key] = project
+                await platform.declare(project)
+            if with_projects:
+                await platform.load_projects()
+            yield platform
+    finally:
+        await store.close()
+
+
+@asynccontextmanager
+async def _brought_to_life(
+    platform: Platform, transport: Transport | None, through: Through | None
+) -> AsyncIterator[None]:
+    from headwater.http import HttpClients
+    from headwater.invoke import LiveConnections
+    from headwater.runtime import Runner
+    from headwater.transport import PooledTransport
+
+    sockets = PooledTransport()
+    key_ring = await open_key_ring(platform.config, platform.store)
+    clients = HttpClients(platform.clock, transport or sockets, through=through)
+    http_for = cast("HttpFor", clients.client)
+    connections = LiveConnections(platform.store, platform.projects, key_ring, platform.clock, http_for)
+    runner = Runner(store=platform.store, connections=connections, clock=platform.clock)
+    platform.brought_to_life = Live(key_ring=key_ring, connections=connections, runner=runner)
+    try:
+        yield
+    finally:
+        await sockets.close()
+
+
+def make_engine() -> Engine:
+    """The engine that carries out runs beside the embedded store."""
+    from headwater.engines.local import LocalEngine
+
+    return LocalEngine()
+
+
+async def open_key_ring(config: Config, store: Store) -> KeyRing:
+    """The configured key ring; a new key is made only where no secret is stored: else it would hide a lost one."""
+    from headwater.key_ring import KeyRing
+
+    if config.key is not None:
+        return KeyRing.from_text(config.key)
+    return KeyRing.from_file(config.key_file, create=not await store.all_secrets())
+
+
+def project_paths(config: Config) -> list[Path]:
+    """The connector projects: those configured, else the one here or those in folders here; and the installed."""
+    paths = list(config.projects)
+    here = config.directory
+    if not paths and (here / MANIFEST).is_file():
+        paths = [here]
+    elif not paths:
+        paths = sorted(
+            manifest.parent for pattern in ("*", "connectors/*") for manifest in here.glob(f"{pattern}/{MANIFEST}")
+        )
+    return paths + [installed.path for installed in discover() if installed.path is not None]
+
+
+def _person() -> str:
+    try:
+        return f"cli:{getpass.getuser()}"
+    except (OSError, KeyError):
+        return f"cli:{os.getuid()}"
+
+
+def _type_columns(canonical: CanonicalType) -> list[TypeColumn]:
+    return [TypeColumn(name=column, kind=kind) for column, kind in canonical.columns]
+
+
+def _partitions(stream: Stream, settings: Mapping[str, Any]) -> Sequence[str]:
+    if stream.partitions is None:
+        return ("",)
+    values = settings.get(stream.partitions)
+    return tuple(dict.fromkeys(str(value) for value in values)) if isinstance(values, (list, tuple)) else ()
+
+
+def _declaration(stream: Stream, partition: str, at: datetime) -> StreamDeclaration:
+    return StreamDeclaration(
+        stream=stream.key,
+        partition=partition,
+        mode=stream.mode,
+        schedule=stream.schedule,
+        timezone=stream.timezone,
+        expect_within_seconds=stream.expect_within_seconds,
+        next_tick_at=at if stream.mode == "poll" else None,
+    )

@@ -1,0 +1,244 @@
+"""What `serve` runs: the loops of a platform and its HTTP, started together and drained together.
+
+ticker ──> engine ──> runner          ingress ──> dispatcher          api · metrics · dashboard
+   └──────────┴──────────┴────── store ──┴───────────┴────────────────────┘
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+
+from headwater import metrics
+from headwater.api import routes as api
+from headwater.api.access import Caller, Guard, key_guard, loopback_guard, open_guard
+from headwater.app import Platform, make_engine
+from headwater.dashboard import views
+from headwater.dispatch import Dispatcher
+from headwater.errors import StoreUnavailableError
+from headwater.ingress import Ingress, Limits, Receive, Scope, Send
+from headwater.project import Project
+from headwater.run import LEASE_SECONDS, Window
+from headwater.runtime import OnePage
+from headwater.schedule import Ticker
+
+PURGE_SECONDS = 3600.0  # between two looks for what is older than its retention
+PURGE_FIRST_SECONDS = 60.0  # not at once: a start has enough to do
+STORE_LOOK_SECONDS = 0.5
+WORKER_SLOTS = 4
+WORKER_LOOK_SECONDS = 0.1
+
+logger = logging.getLogger("headwater.application")
+
+
+class Application:
+    """A platform at work; `asgi` is its HTTP."""
+
+    def __init__(self, platform: Platform, *, version: str, base_url: str | None = None) -> None:
+        config, live = platform.config, platform.live
+        self.platform = platform
+        self._slots = config.slots
+        self._engine = make_engine()
+        self._ticker = Ticker(
+            store=platform.store,
+            engine=self._engine,
+            clock=platform.clock,
+            slots=config.slots,
+            per_connection_max=config.connection_slots,
+            readmits=True,
+        )
+        self.dispatcher = Dispatcher(platform.store, live.connections, platform.clock)
+        self.ingress = Ingress(
+            platform.store,
+            live.connections,
+            platform.clock,
+            public_url=base_url or config.base_url,
+            on_appended=self.dispatcher.wake,
+            limits=Limits(pending_max=config.pending_max),
+        )
+        self._connector_names: dict[str, str] = {}
+        self._endpoints: tuple[str, ...] = ()
+        self._note_projects()
+        self._pages = self._starlette(version)
+        self._ingress_drain: asyncio.Task[None] | None = None
+
+    async def asgi(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Deliveries go to the ingress with nothing in between, everything else to the API and the pages."""
+        if scope["path"].startswith(self._endpoints):
+            await self.ingress(scope, receive, send)
+        else:
+            await self._pages(scope, receive, send)
+
+    async def run(self) -> None:
+        """Work until `drain`; raises `StoreUnavailableError` when the store cannot write any more."""
+        runner = self.platform.live.runner
+        work = (
+            self._ticker.serve(),
+            self._engine.serve(self._ticker.waking(runner.carry_out), slots=self._slots),
+            self.dispatcher.serve(),
+        )
+        await _together(work, beside=(self._purge(), self._watch_store()))
+        if self._ingress_drain is not None:
+            await self._ingress_drain
+
+    def drain(self) -> None:
+        """Refuse new deliveries and start nothing more; `run` returns when what is under way has ended."""
+        self._ingress_drain = asyncio.get_running_loop().create_task(self.ingress.drain())
+        self.platform.live.runner.drain()
+        self._ticker.drain()
+        self._engine.drain()
+        self.dispatcher.drain()
+
+    async def reload(self, path: Path) -> Project | None:
+        """Check and load a project again; None when it is refused, and the version before it goes on."""
+        self.platform.refused.clear()
+        project = await self.platform.load_project(path)
+        if project is not None:
+            self.platform.live.connections.forget()
+            self._note_projects()
+            self._ticker.wake()
+        return project
+
+    def wake(self) -> None:
+        """Look for due work now."""
+        self._ticker.wake()
+        self.dispatcher.wake()
+
+    def _note_projects(self) -> None:
+        connectors = [project.connector for project in self.platform.projects.values()]
+        self._connector_names.update({one.key: one.name for one in connectors})
+        self._endpoints = tuple(one.webhooks.endpoint.rstrip("/") + "/" for one in connectors if one.webhooks)
+
+    def _starlette(self, version: str) -> Starlette:
+        store, clock = self.platform.store, self.platform.clock
+        guard = _guard(self.platform)
+        return Starlette(
+            routes=[
+                *api.routes(
+                    store=store,
+                    clock=clock,
+                    guard=guard,
+                    one_page=self._one_page,
+                    connector_names=self._connector_names,
+                ),
+                *metrics.routes(store=store, clock=clock, guard=_metrics_guard(self.platform, guard), version=version),
+                *views.routes(
+                    store=store, clock=clock, guard=guard, connector_names=self._connector_names, version=version
+                ),
+            ]
+        )
+
+    async def _one_page(
+        self,
+        connection: str,
+        stream: str,
+        *,
+        cursor: str | None,
+        window: Window | None,
+        limit: int | None,
+        partition: str,
+    ) -> OnePage:
+        live = self.platform.live
+        return await live.runner.one_page(
+            await live.connections.by_key(connection),
+            stream,
+            cursor=cursor,
+            window=window,
+            limit=limit,
+            partition=partition,
+        )
+
+    async def _purge(self) -> None:
+        clock, retention = self.platform.clock, timedelta(days=self.platform.config.retention_days)
+        await clock.sleep(PURGE_FIRST_SECONDS)
+        while True:
+            before = clock.now() - retention
+            try:
+                purged = await self.platform.store.purge(deliveries_before=before, runs_before=before)
+            except StoreUnavailableError as error:
+                logger.warning("Nothing could be purged: %s", error)
+            else:
+                logger.debug("Purged %d deliveries and %d runs.", purged.deliveries, purged.runs)
+            await clock.sleep(PURGE_SECONDS)
+
+    async def _watch_store(self) -> None:
+        while not (reason := getattr(self.platform.store, "broken", None)):
+            await self.platform.clock.sleep(STORE_LOOK_SECONDS)
+        raise StoreUnavailableError(
+            f"The store cannot write any more: {reason}.",
+            hint="What was acknowledged is on disk. Mend the disk, then start again.",
+        )
+
+
+@asynccontextmanager
+async def working(platform: Platform) -> AsyncIterator[None]:
+    """Carry out waiting runs and windows in this process during the block; no schedule is kept.
+
+    For a command that waits for its work where no server does it; two processes at work do no harm.
+    """
+    engine = make_engine()
+
+    async def admit() -> None:
+        while True:
+            admitted = await platform.store.tick(
+                platform.clock.now(),
+                decide=lambda due, at: (),  # noqa: ARG005  ticks are the server's
+                admit_max=max(0, WORKER_SLOTS - engine.depth),
+                per_connection_max=WORKER_SLOTS,
+                lease_seconds=LEASE_SECONDS,
+            )
+            await engine.submit(None, admitted.admitted)
+            await platform.clock.sleep(WORKER_LOOK_SECONDS)
+
+    runner = platform.live.runner
+    tasks = [
+        asyncio.create_task(admit()),
+        asyncio.create_task(engine.serve(runner.carry_out, slots=WORKER_SLOTS)),
+    ]
+    try:
+        yield
+    finally:
+        tasks[0].cancel()
+        runner.drain()
+        engine.drain()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _together(work: Sequence[Coroutine[Any, Any, None]], *, beside: Sequence[Coroutine[Any, Any, None]]) -> None:
+    """Wait until all of `work` has ended, with `beside` running meanwhile; the first failure ends everything."""
+    needed = [asyncio.create_task(one) for one in work]
+    extra = [asyncio.create_task(one) for one in beside]
+    try:
+        waiting = {*needed, *extra}
+        while not all(task.done() for task in needed):
+            done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+    finally:
+        for task in (*needed, *extra):
+            task.cancel()
+        for task in (*needed, *extra):
+            with suppress(asyncio.CancelledError, Exception):
+                await task
+
+
+def _guard(platform: Platform) -> Guard:
+    if platform.config.dashboard_public:
+        return open_guard()
+    by_key = key_guard(platform.store, platform.clock)
+    return loopback_guard(by_key) if platform.config.is_loopback else by_key
+
+
+def _metrics_guard(platform: Platform, guard: Guard) -> Guard:
+    return _anybody_reading if platform.config.metrics_public else guard
+
+
+async def _anybody_reading(_: Any) -> Caller:
+    return Caller(name="public", scopes=frozenset({"read"}))

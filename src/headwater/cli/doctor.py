@@ -1,0 +1,133 @@
+"""`headwater doctor`: what is wrong with this installation, and what to do about it."""
+
+from __future__ import annotations
+
+import platform as machine
+import stat
+import sys
+from collections.abc import Iterable
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+import click
+
+from headwater.cli import output
+from headwater.cli.session import Options, platform_options, with_platform
+
+if TYPE_CHECKING:
+    from headwater.app import Platform
+    from headwater.config import Config
+    from headwater.intention import Finding
+
+CLOCK_YEAR_MIN = 2025
+
+
+@click.command("doctor")
+@platform_options
+def doctor(options: Options) -> int:
+    """Look at versions, database, key, clock, disk and connector projects. Exit code 1 when something is wrong."""
+    output.note("Looking …")
+
+    async def act(platform: Platform) -> int:
+        findings = [
+            *_versions(),
+            *await platform.store.examine(),
+            *await _machine(platform),
+            *await _secrets(platform),
+            *_projects(platform),
+        ]
+        if options.json:
+            output.print_json(findings)
+        else:
+            _print(findings)
+        return 0 if all(one.ok for one in findings) else 1
+
+    return with_platform(options, act, projects=True, warn=False)
+
+
+def _print(findings: Iterable[Finding]) -> None:
+    rows = [("ok" if one.ok else "WRONG", one.name, one.fact) for one in findings]
+    output.print_table(("", "what", "fact"), rows, widest="fact")
+    for one in findings:
+        if not one.ok and one.hint:
+            output.say(f"\n{one.name}: {one.hint}")
+
+
+def _versions() -> list[Finding]:
+    from headwater.intention import Finding
+
+    fact = (
+        f"headwater {version('headwater')}, Python {machine.python_version()}, {machine.system()} {machine.machine()}"
+    )
+    return [Finding(name="versions", ok=sys.version_info >= (3, 11), fact=fact, hint="Python 3.11 or newer is needed.")]
+
+
+async def _machine(platform: Platform) -> list[Finding]:
+    from headwater.intention import Finding
+    from headwater.server import running_url
+
+    now = platform.clock.now()
+    audit = await platform.store.audit_log(limit=1)
+    is_behind = now.year < CLOCK_YEAR_MIN or bool(audit and audit[0].at > now)
+    url = running_url(platform.config.database)
+    return [
+        Finding(
+            name="clock",
+            ok=not is_behind,
+            fact=output.instant(now),
+            hint="The clock is behind what is stored: signatures and schedules depend on it. Does NTP run?",
+        ),
+        Finding(name="server", ok=True, fact=url or "not running on this database"),
+    ]
+
+
+async def _secrets(platform: Platform) -> list[Finding]:
+    from headwater.connection import secret_aad
+    from headwater.errors import SettingsError
+    from headwater.intention import Finding
+
+    keys = {one.id: one.key for one in await platform.store.connections()}
+    unreadable = []
+    for connection_id, one in await platform.store.all_secrets():
+        try:
+            platform.live.key_ring.decrypt(one.ciphertext, aad=secret_aad(keys[connection_id], one.field))
+        except SettingsError:
+            unreadable.append(f"{keys[connection_id]} {one.field}")
+    readable = Finding(
+        name="secrets",
+        ok=not unreadable,
+        fact=f"not readable: {', '.join(unreadable)}" if unreadable else "all readable",
+        hint="Restore the key that they were encrypted with, or set them anew.",
+    )
+    return [*_key_file(platform.config), readable]
+
+
+def _key_file(config: Config) -> list[Finding]:
+    from headwater.intention import Finding
+
+    if config.key is not None:
+        return [Finding(name="key", ok=True, fact="from HEADWATER_KEY")]
+    mode = stat.S_IMODE(config.key_file.stat().st_mode)
+    return [
+        Finding(
+            name="key",
+            ok=not mode & 0o077,
+            fact=f"{config.key_file}, mode {mode:04o}",
+            hint=f"Others can read it: chmod 600 {config.key_file}",
+        )
+    ]
+
+
+def _projects(platform: Platform) -> list[Finding]:
+    from headwater.intention import Finding
+
+    findings = [
+        Finding(name=f"connector {key}", ok=True, fact=f"{project.version}, {project.path}")
+        for key, project in sorted(platform.projects.items())
+    ]
+    for refused in platform.refused:
+        fact = f"{refused.path}: {refused.lines[0]}" + (
+            f" (and {len(refused.lines) - 1} more)" if refused.lines[1:] else ""
+        )
+        findings.append(Finding(name="connector", ok=False, fact=fact, hint=f"`headwater check {refused.path}`"))
+    return findings

@@ -1,0 +1,83 @@
+"""`headwater keys`: keys of the HTTP API, and the master key that encrypts stored secrets."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import click
+
+from headwater.cli import output
+from headwater.cli.main import PARTIAL, NearMissGroup
+from headwater.cli.session import Options, confirm, platform_options, with_platform
+
+if TYPE_CHECKING:
+    from headwater.app import Platform
+
+SCOPES = ("read", "operate")
+
+
+@click.group(cls=NearMissGroup)
+def keys() -> None:
+    """Create keys of the HTTP API."""
+
+
+@keys.command("create")
+@platform_options
+@click.argument("name")
+@click.option("--scope", "scopes", multiple=True, type=click.Choice(SCOPES), default=SCOPES, show_default=True)
+@click.option("--tenant", help="Limit it to the connections of one tenant.")
+@click.option("--days", type=click.IntRange(1), help="It expires after so many days.")
+def create(options: Options, name: str, scopes: tuple[str, ...], tenant: str | None, days: int | None) -> None:
+    """Make a key of the HTTP API. It is shown once, now, and stored as its hash alone."""
+
+    async def act(platform: Platform) -> None:
+        from headwater.api.access import api_key_hash, new_api_key
+
+        key, at = new_api_key(), platform.clock.now()
+        made = await platform.store.add_api_key(
+            name=name,
+            hash=api_key_hash(key),
+            scopes=scopes,
+            tenant=tenant,
+            at=at,
+            expires_at=at + timedelta(days=days) if days else None,
+        )
+        await platform.audit("keys.create", name, {"scopes": list(scopes), "tenant": tenant})
+        if options.json:
+            output.print_json({"key": key, "api_key": made})
+        else:
+            output.say(key)
+            output.note("This key is shown once. Send it as `Authorization: Bearer …`.")
+
+    with_platform(options, act)
+
+
+@keys.command("rotate")
+@platform_options
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def rotate(options: Options, yes: bool) -> int:
+    """Put a new master key before the others in the key file, and encrypt every stored secret under it.
+
+    Restart a running server afterwards. Exit code 4 when a secret could not be read with any of the keys.
+    """
+
+    async def act(platform: Platform) -> int:
+        from headwater.connection import reencrypt
+        from headwater.errors import UsageError
+        from headwater.key_ring import add_key
+
+        if platform.config.key is not None:
+            raise UsageError("The key ring comes from HEADWATER_KEY: put the new key before the others there.")
+        confirm(f"Add a new master key to {platform.config.key_file}?", yes=yes)
+        result = await reencrypt(platform.store, add_key(platform.config.key_file))
+        await platform.audit("keys.rotate", str(platform.config.key_file), {"changed": result.changed})
+        if options.json:
+            output.print_json(result)
+        else:
+            output.say(f"{result.changed} secrets are encrypted under the new key.")
+            for connection, field in result.unreadable:
+                output.note(f"{connection} {field} is not readable with any key; set it anew.")
+        return PARTIAL if result.unreadable else 0
+
+    return with_platform(options, act, projects=True)

@@ -1,0 +1,63 @@
+"""`headwater serve`: the platform at work, until it is told to stop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from headwater.cli import output
+from headwater.cli.session import Options, platform_options
+
+if TYPE_CHECKING:
+    from headwater.application import Application
+    from headwater.config import Config
+    from headwater.server import Beside
+
+
+@click.command("serve")
+@platform_options
+@click.argument("paths", type=click.Path(path_type=Path), nargs=-1)
+@click.option("--host", help="Where to listen (default 127.0.0.1).")
+@click.option("--port", type=click.IntRange(0, 65_535), help="Default 8700; 0 takes any free one.")
+@click.option("--public-url", help="How providers reach us.")
+def serve(options: Options, paths: tuple[Path, ...], **words: Any) -> int:
+    """Poll on schedule, receive webhooks, show health: with the connector projects at PATHS.
+
+    The first SIGTERM or Ctrl-C lets what runs finish; the second stops at once.
+    """
+    if paths:
+        words["projects"] = tuple(path.resolve() for path in paths)
+    return serve_config(options.config(**words), as_json=options.json)
+
+
+def serve_config(config: Config, *, as_json: bool = False, beside: Beside | None = None) -> int:
+    """Serve with this configuration; `beside` runs along."""
+    from headwater.cli import logs
+    from headwater.clock import SystemClock
+    from headwater.server import only_server, run, run_loop
+
+    def ready(application: Application) -> None:
+        chosen, live = application.platform.config, application.platform.live
+        logs.configure(chosen.log_level, chosen.log_format, live.connections.redactor)
+        for refused in application.platform.refused:
+            output.note(f"Warning: {refused}")
+        _announce(application, as_json=as_json)
+
+    with only_server(config.database) as note_url:
+        return run_loop(run(config, SystemClock(), note_url=note_url, ready=ready, beside=beside))
+
+
+def _announce(application: Application, *, as_json: bool) -> None:
+    config = application.platform.config
+    connectors = sorted(application.platform.projects)
+    if as_json:
+        output.print_json_line({"url": config.base_url, "database": str(config.database), "connectors": connectors})
+        return
+    output.say(f"dashboard   {config.base_url}/")
+    output.say(f"database    {config.database}")
+    output.say(f"connectors  {', '.join(connectors) or 'none: name their folders, or `headwater init` one'}")
+    if not config.is_loopback and not config.dashboard_public:
+        output.say("access      pages and API need a key: `headwater keys create NAME`")
+    output.say("Ctrl-C stops when what runs has finished.")

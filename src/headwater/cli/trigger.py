@@ -1,0 +1,178 @@
+"""`headwater trigger`: a sample event, signed with the connection's own secret, sent through its own endpoint."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from headwater.cli import output
+from headwater.cli.deliveries import without_body
+from headwater.cli.main import FAILED
+from headwater.cli.session import Options, platform_options, with_platform
+
+if TYPE_CHECKING:
+    from headwater.app import Platform
+    from headwater.delivery import Delivery
+    from headwater.invoke import LiveConnection
+
+SETTLE_SECONDS_MAX = 15.0
+LOOK_SECONDS = 0.1
+BODY_BYTES_MAX = 16 * 1024 * 1024
+
+
+@click.command("trigger")
+@platform_options
+@click.argument("connection")
+@click.argument("event_type")
+@click.option("--data", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="The body, sent as it is.")
+@click.option("--url", help="Base URL of the server (default: the one that serves this database).")
+def trigger(options: Options, connection: str, event_type: str, data: Path | None, url: str | None) -> int:
+    """Send an event of EVENT_TYPE to CONNECTION, as its provider would.
+
+    The body is --data, or the project's tests/payloads/<event_type>.json with a new id, or a bare event.
+    Where no server runs, it is received and dispatched here.
+    """
+
+    given = data.read_bytes() if data else None
+
+    async def act(platform: Platform) -> int:
+        from headwater.server import running_url
+
+        stored = await platform.find_connection(connection)
+        live = await platform.live.connections.get(stored.id)
+        body = given if given is not None else _sample(live, event_type, int(platform.clock.now().timestamp()))
+        newest = await _newest(platform, live)
+        base = url or running_url(platform.config.database)
+        status = await _send(platform, live, event_type, body, base)
+        if status >= 300:
+            output.note(
+                f"The endpoint answered {status}." + (" `headwater deliveries --rejected`" if status == 401 else "")
+            )
+            return FAILED
+        done = await _settled(platform, live, after=newest)
+        return await _tell(platform, options, done, status)
+
+    return with_platform(options, act, projects=True)
+
+
+def _sample(live: LiveConnection, event_type: str, at: int) -> bytes:
+    identity = f"evt_{secrets.token_hex(12)}"
+    name = event_type.replace(".", "_").replace("/", "_")
+    for candidate in (event_type, name):
+        path = live.project.path / "tests" / "payloads" / f"{candidate}.json"
+        if path.is_file() and path.stat().st_size <= BODY_BYTES_MAX:
+            output.note(f"body: {path.name} of the project, with a new id")
+            return _with_id(path.read_bytes(), identity)
+    output.note("body: a bare event; --data sends one of your own")
+    event = {"id": identity, "object": "event", "type": event_type, "created": at, "data": {"object": {}}}
+    return json.dumps(event).encode()
+
+
+def _with_id(body: bytes, identity: str) -> bytes:
+    from headwater import jsonvalue
+
+    event = jsonvalue.decode(body)
+    if not isinstance(event, dict) or "id" not in event:
+        return body
+    return _encoded({**event, "id": identity})
+
+
+def _encoded(event: dict[str, Any]) -> bytes:
+    import msgspec
+
+    return msgspec.json.Encoder(decimal_format="number").encode(event)
+
+
+async def _send(platform: Platform, live: LiveConnection, event_type: str, body: bytes, base: str | None) -> int:
+    from headwater.errors import UsageError
+    from headwater.testing.signer import signed
+
+    webhooks = live.project.connector.webhooks
+    if webhooks is None:
+        raise UsageError(f"The connector {live.project.connector.key} has no webhooks.")
+    known = live.webhook_secrets()
+    if not known:
+        hint = f"`headwater connections set-secret {live.stored.key} {webhooks.secret}`"
+        raise UsageError(f"The connection {live.stored.key} has no `{webhooks.secret}` to sign with.", hint=hint)
+    headers = signed(
+        webhooks.auth,
+        body,
+        known[0],
+        at=platform.clock.now(),
+        provider_id=f"trigger-{secrets.token_hex(8)}",
+        event_type=event_type,
+        options=webhooks.options,
+    )
+    target = platform.webhook_url(live.stored, base)
+    assert target is not None, "the connector has webhooks"
+    return await (_post(target, headers, body) if base else _receive_here(platform, target, headers, body))
+
+
+async def _post(url: str, headers: dict[str, str], body: bytes) -> int:
+    import aiohttp
+
+    from headwater.errors import ProviderError
+
+    try:
+        async with aiohttp.ClientSession() as session, session.post(url, headers=headers, data=body) as answer:
+            return answer.status
+    except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        raise ProviderError("The server could not be reached.", hint="Is `headwater serve` running?") from error
+
+
+async def _receive_here(platform: Platform, url: str, headers: dict[str, str], body: bytes) -> int:
+    from headwater.dispatch import Dispatcher
+    from headwater.ingress import Ingress
+    from headwater.testing.answering import answering
+    from headwater.transport import TransportRequest
+
+    ingress = Ingress(platform.store, platform.live.connections, platform.clock, public_url=platform.config.base_url)
+    answer = await answering(ingress)(TransportRequest(method="POST", url=url, headers=headers, body=body))
+    await ingress.drain()
+    await Dispatcher(platform.store, platform.live.connections, platform.clock).dispatch_batch()
+    return answer.status
+
+
+async def _newest(platform: Platform, live: LiveConnection) -> int:
+    from headwater.delivery import DeliveryFilter
+
+    found = await platform.store.deliveries(DeliveryFilter(connection=live.stored.key), limit=1)
+    return found[0].id if found else 0
+
+
+async def _settled(platform: Platform, live: LiveConnection, *, after: int) -> Delivery | None:
+    """The delivery that arrived after the one of that id, once it is no longer pending; None: it was a duplicate."""
+    from headwater.delivery import DeliveryFilter
+
+    limit = platform.clock.monotonic() + SETTLE_SECONDS_MAX
+    while True:
+        found = await platform.store.deliveries(DeliveryFilter(connection=live.stored.key), limit=1)
+        if not found or found[0].id <= after:
+            return None
+        if found[0].state != "pending" or platform.clock.monotonic() > limit:
+            return found[0]
+        await platform.clock.sleep(LOOK_SECONDS)
+
+
+async def _tell(platform: Platform, options: Options, done: Delivery | None, status: int) -> int:
+    if done is None:
+        if options.json:
+            output.print_json({"status": status, "delivery": None})
+        else:
+            output.say(f"{status}: accepted, and nothing new was stored (a duplicate, or a handshake).")
+        return 0
+    versions = await platform.store.versions_of_delivery(done.id)
+    if options.json:
+        output.print_json({"status": status, "delivery": without_body(done), "versions": versions})
+    else:
+        state = "ignored" if done.ignored else done.state.value
+        output.say(f"{status}: delivery {done.id} is {state}, {output.counts(done.counts)}")
+        for one in versions:
+            output.say(f"  {one.stream}: {one.type} {one.source_id}, version {one.version}")
+        if done.error:
+            output.note(f"{done.error_code}: {done.error}")
+    return FAILED if done.state == "dead" else 0

@@ -1,0 +1,250 @@
+"""The first page as values: which streams it shows, in which order, under which sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlencode
+
+from headwater import health
+from headwater.dashboard.picture import BarPicture, StripPicture, bar_picture, strip_picture
+from headwater.dashboard.strip import Cell, summary
+from headwater.health import Status, StreamReport
+from headwater.intention import StoredConnection
+
+ROWS_MAX = 200  # streams on one page
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filters:
+    """What the URL asks for; every part of the page's state is in it."""
+
+    status: str | None = None
+    connection: str | None = None
+    tenant: str | None = None
+    mode: str | None = None
+    search: str | None = None
+    page: int = 1
+
+    def url(self, **changes: Any) -> str:
+        """The query string of these filters with some changed; the first page is implied."""
+        changed = replace(self, **({"page": 1} | changes))
+        given: dict[str, str | int | None] = {
+            "status": changed.status,
+            "connection": changed.connection,
+            "tenant": changed.tenant,
+        }
+        given |= {"mode": changed.mode, "q": changed.search, "page": changed.page if changed.page > 1 else None}
+        return "?" + urlencode({name: value for name, value in given.items() if value is not None})
+
+    @property
+    def are_set(self) -> bool:
+        """Something is hidden."""
+        return any((self.status, self.connection, self.tenant, self.mode, self.search))
+
+    def take(self, one: StreamReport, *, any_status: bool = False) -> bool:
+        """Whether they let a stream through."""
+        return (
+            (any_status or self.status in (None, one.status.value))
+            and self.connection in (None, one.connection)
+            and self.tenant in (None, one.tenant)
+            and self.mode in (None, one.mode)
+            and (self.search is None or self.search.lower() in f"{one.connection} {one.name}".lower())
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chip:
+    """One filter with its count."""
+
+    word: str
+    count: int
+    url: str
+    is_on: bool
+    css: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One stream with its pictures."""
+
+    one: StreamReport
+    bar: BarPicture | None
+    strip: StripPicture | None
+    reason: str  # the sentence without the status word that stands before it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """One connection with the streams that are shown."""
+
+    key: str
+    connector: str
+    tenant: str | None
+    summary: str
+    rows: Sequence[Row]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overview:
+    """The page."""
+
+    at: datetime
+    sentence: str
+    filters: Filters
+    chips: Sequence[Chip]
+    groups: Sequence[Group]
+    connections: Sequence[str]  # to choose from
+    tenants: Sequence[str]
+    shown: int
+    matching: int
+    total: int
+
+    @property
+    def pages(self) -> int:
+        """How many pages the matching streams take."""
+        return max(1, -(-self.matching // ROWS_MAX))
+
+
+def matching(reports: Sequence[StreamReport], filters: Filters) -> list[StreamReport]:
+    """The streams that the filters let through, worst connection first, within it worst first."""
+    found = [one for one in reports if filters.take(one)]
+    worst: dict[str, int] = {}
+    for place, one in enumerate(health.worst_first(found)):
+        worst.setdefault(one.connection, place)
+    return sorted(health.worst_first(found), key=lambda one: worst[one.connection])
+
+
+def page_of(streams: Sequence[StreamReport], filters: Filters) -> Sequence[StreamReport]:
+    """The slice of these that the page shows."""
+    start = (filters.page - 1) * ROWS_MAX
+    return streams[start : start + ROWS_MAX]
+
+
+def overview(
+    reports: Sequence[StreamReport],
+    filters: Filters,
+    *,
+    at: datetime,
+    connections: Mapping[str, StoredConnection],
+    connector_names: Mapping[str, str],
+    strips: Mapping[int, tuple[Cell, ...]],
+) -> Overview:
+    """The page for these filters; `strips` are those of the streams that it shows."""
+    found = matching(reports, filters)
+    shown = page_of(found, filters)
+    groups: dict[str, list[StreamReport]] = {}
+    for one in shown:
+        groups.setdefault(one.connection, []).append(one)
+    return Overview(
+        at=at,
+        sentence=_sentence(reports),
+        filters=filters,
+        chips=_chips(reports, filters),
+        groups=[_group(key, own, reports, connector_names, strips) for key, own in groups.items()],
+        connections=sorted({one.connection for one in reports} | set(connections)),
+        tenants=sorted({one.tenant for one in connections.values() if one.tenant is not None}),
+        shown=len(shown),
+        matching=len(found),
+        total=len(reports),
+    )
+
+
+def twin(page: Overview, strips: Mapping[int, tuple[Cell, ...]]) -> dict[str, Any]:
+    """The same page for programs."""
+    return {
+        "at": page.at,
+        "summary": page.sentence,
+        "filters": page.filters,
+        "statuses": {chip.word: chip.count for chip in page.chips},
+        "matching": page.matching,
+        "pages": page.pages,
+        "connections": [
+            {
+                "key": group.key,
+                "connector": group.connector,
+                "tenant": group.tenant,
+                "summary": group.summary,
+                "streams": [
+                    {"health": row.one, "strip": _strip_twin(strips.get(row.one.id, ()))} for row in group.rows
+                ],
+            }
+            for group in page.groups
+        ],
+    }
+
+
+def _strip_twin(cells: Sequence[Cell]) -> dict[str, Any] | None:
+    return {"summary": summary(cells), "cells": cells} if cells else None
+
+
+def _group(
+    key: str,
+    own: Sequence[StreamReport],
+    reports: Sequence[StreamReport],
+    connector_names: Mapping[str, str],
+    strips: Mapping[int, tuple[Cell, ...]],
+) -> Group:
+    first = own[0]
+    name = connector_names.get(first.connector) or first.connector.replace("_", " ").capitalize()
+    everything = [one for one in reports if one.connection == key]
+    return Group(
+        key=key,
+        connector=first.connector,
+        tenant=first.tenant,
+        summary=health.connection_summary(name, key, everything),
+        rows=[_row(one, strips.get(one.id)) for one in own],
+    )
+
+
+def _row(one: StreamReport, cells: tuple[Cell, ...] | None) -> Row:
+    _, _, reason = one.sentence.partition(": ")
+    return Row(
+        one=one,
+        bar=bar_picture(one),
+        strip=strip_picture(cells) if cells else None,
+        reason=reason[:1].upper() + reason[1:],
+    )
+
+
+def _chips(reports: Sequence[StreamReport], filters: Filters) -> list[Chip]:
+    """Every status that a stream has, counted under the other filters; the chosen one even without any."""
+    inside = [one for one in reports if filters.take(one, any_status=True)]
+    counted = health.status_counts(inside)
+    chosen = [one for one in Status if one in counted or filters.status == one.value]
+    everything = Chip(
+        word="all", count=len(inside), url=filters.url(status=None), is_on=filters.status is None, css="all"
+    )
+    return [
+        everything,
+        *(
+            Chip(
+                word=status.value,
+                count=counted.get(status, 0),
+                url=filters.url(status=status.value),
+                is_on=filters.status == status.value,
+                css=css_class(status),
+            )
+            for status in chosen
+        ),
+    ]
+
+
+def css_class(status: Status) -> str:
+    """The name of a status in the style sheet."""
+    return status.value.replace(" ", "-")
+
+
+def _sentence(reports: Sequence[StreamReport]) -> str:
+    if not reports:
+        return "Nothing is ingested yet."
+    number = len({one.connection for one in reports})
+    counted = health.status_counts(reports)
+    head = f"{number} connection ingests" if number == 1 else f"{number} connections ingest"
+    noun = "stream" if len(reports) == 1 else "streams"
+    if set(counted) == {Status.FRESH}:
+        return f"{head} {len(reports)} {noun}, all fresh."
+    parts = ", ".join(f"{counted[status]} {status}" for status in Status if status in counted)
+    return f"{head} {len(reports)} {noun}: {parts}."

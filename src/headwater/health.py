@@ -1,0 +1,441 @@
+"""How well each stream is fed: one word and one sentence, the same on the page, in the CLI, the API and the metrics.
+
+Pure: values and an instant in, values out. A poll stream is measured against the ticks of its own schedule:
+
+last success ──── expected tick ──grace──> late ──── next tick ──grace──> failing
+    fresh               on track            1 missed        2 missed
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta, tzinfo
+from enum import StrEnum
+from zoneinfo import ZoneInfo
+
+from headwater import cron
+from headwater.record import Counts
+from headwater.run import RunState, StreamState
+
+GRACE_SECONDS_MIN = 120.0
+GRACE_SHARE = 0.25  # of the interval
+PENDING_ON_TRACK_SECONDS = 60.0  # deliveries that wait since before the last arrival plus this are worth a word
+PENDING_LATE_SECONDS = 900.0
+MISSED_COUNTED_MAX = 100
+ERROR_CHARACTERS_MAX = 160
+DRIFT_WORTH_A_WORD = 0.01
+
+
+class Status(StrEnum):
+    """The one word for a stream; the order here is worst first."""
+
+    NEEDS_ATTENTION = "needs attention"  # credentials or settings: nothing moves until an operator acts
+    FAILING = "failing"  # over two intervals late, or retries exhausted
+    LATE = "late"  # over one interval
+    ON_TRACK = "on track"  # late but inside its grace, or a retry is pending
+    NEVER_RAN = "never ran"
+    PAUSED = "paused"  # by an operator
+    FRESH = "fresh"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What can be said of a stream at an instant."""
+
+    status: Status
+    sentence: str  # the status with its reason
+    age_seconds: float | None = None  # since it was last known complete: last success, or last delivery
+    age_ratio: float | None = None  # age as a share of what is expected: 1.0 when the next success is due
+    expected_at: datetime | None = None  # of the next success; in the past when it is overdue
+    grace_seconds: float | None = None  # past `expected_at`, before it counts as late
+    interval_seconds: float | None = None  # between two ticks
+    missed: int = 0  # ticks whose grace is over, without a success since; counted up to MISSED_COUNTED_MAX
+    next_at: datetime | None = None  # of the next attempt: retry or tick
+    lag_seconds: float = 0.0  # past `expected_at`
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamReport:
+    """A stream with its verdict, as every surface shows it."""
+
+    id: int
+    connection: str
+    connector: str
+    tenant: str | None
+    stream: str
+    partition: str
+    mode: str
+    schedule: str | None
+    timezone: str
+    cadence: str  # in words
+    registered_at: datetime
+    status: Status
+    sentence: str
+    age_seconds: float | None
+    age_ratio: float | None
+    expected_at: datetime | None
+    grace_seconds: float | None
+    interval_seconds: float | None
+    lag_seconds: float
+    missed: int
+    next_at: datetime | None
+    last_attempt_at: datetime | None
+    last_success_at: datetime | None
+    last_record_at: datetime | None
+    last_error: str | None
+    last_error_code: str | None
+    consecutive_failures: int
+    skipped_ticks: int
+    run_id: int | None  # under way or waiting
+    run_state: RunState | None
+    cursor: str | None
+    checkpoint_at: datetime | None
+    runs_24h: int
+    failed_24h: int
+    counts_24h: Counts
+    last_delivery_at: datetime | None
+    deliveries_24h: int
+    rejected_24h: int
+    pending: int
+    dead: int
+    drift: float | None  # share of the changes of 24 h that a poll found and the webhooks had missed
+
+    @property
+    def name(self) -> str:
+        """The stream as an operator writes it: `customers`, or `customers[acct_1]` for one partition."""
+        return f"{self.stream}[{self.partition}]" if self.partition else self.stream
+
+    @property
+    def complete_at(self) -> datetime | None:
+        """When the stream was last known complete: its last success, or its last delivery."""
+        return self.last_delivery_at if self.mode == "webhook" else self.last_success_at
+
+
+def verdict(state: StreamState, at: datetime) -> Verdict:
+    """The verdict on a stream at `at`."""
+    if state.mode == "poll" and state.schedule:
+        found = _poll(state, _Expectation.of(state), at)
+    elif state.mode == "webhook":
+        found = _webhook(state, at)
+    else:
+        found = _on_demand(state, at)
+    return _held(state, found, at) or found
+
+
+def report(state: StreamState, at: datetime) -> StreamReport:
+    """A stream with its verdict at `at`."""
+    found = verdict(state, at)
+    own = {name: getattr(found, name) for name in Verdict.__dataclass_fields__}
+    same = {name: getattr(state, name) for name in StreamReport.__dataclass_fields__ if hasattr(state, name)}
+    return StreamReport(
+        **own, **same, cadence=cadence(state), run_id=state.running_run_id, run_state=state.running_state
+    )
+
+
+def reports(states: Iterable[StreamState], at: datetime) -> list[StreamReport]:
+    """Each stream with its verdict at `at`, worst first."""
+    return worst_first([report(state, at) for state in states])
+
+
+def worst_first(streams: Iterable[StreamReport]) -> list[StreamReport]:
+    """By status, then the longest overdue, then by name."""
+    order = {status: rank for rank, status in enumerate(Status)}
+    return sorted(
+        streams, key=lambda one: (order[one.status], -one.lag_seconds, one.connection, one.stream, one.partition)
+    )
+
+
+def status_counts(streams: Iterable[StreamReport]) -> dict[Status, int]:
+    """How many streams have each status; statuses that none has are left out; worst first."""
+    counted = Counter(one.status for one in streams)
+    return {status: counted[status] for status in Status if counted[status]}
+
+
+def connection_summary(connector_name: str, connection: str, streams: Sequence[StreamReport]) -> str:
+    """What a connection ingests and how that goes: "Stripe (acme) ingests 12 streams: 10 fresh, 1 late, 1 failing."."""
+    if not streams:
+        return f"{connector_name} ({connection}) ingests nothing: its catalog declares no stream."
+    counted = status_counts(streams)
+    parts = ", ".join(f"{counted[status]} {status}" for status in reversed(Status) if status in counted)
+    noun = "stream" if len(streams) == 1 else "streams"
+    return f"{connector_name} ({connection}) ingests {len(streams)} {noun}: {parts}."
+
+
+def cadence(state: StreamState) -> str:
+    """How often a stream is fed, in words."""
+    if state.mode == "poll" and state.schedule:
+        return cron.describe(state.schedule, state.timezone)
+    if state.mode == "webhook":
+        expected = state.expect_within_seconds
+        return f"on each event, within {duration(expected)}" if expected else "on each event"
+    return "on demand"
+
+
+def duration(seconds: float) -> str:
+    """A span in the one unit that a reader needs: "40 s", "12 min", "3 h", "2 days"."""
+    seconds = max(0, round(seconds))
+    if seconds < 90:
+        return f"{seconds} s"
+    if seconds < 90 * 60:
+        return f"{round(seconds / 60)} min"
+    if seconds < 48 * 3600:
+        return f"{round(seconds / 3600)} h"
+    return f"{round(seconds / 86400)} days"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Expectation:
+    """When a poll stream should succeed, and from when on it is late and failing."""
+
+    since: datetime  # the last success, or the declaration
+    expected_at: datetime
+    late_at: datetime
+    failing_at: datetime
+    interval_seconds: float
+
+    @classmethod
+    def of(cls, state: StreamState) -> _Expectation:
+        line, zone = state.schedule or "", state.timezone
+        since = state.last_success_at or state.registered_at
+        first = cron.next_tick(line, zone, since)
+        second = cron.next_tick(line, zone, first)
+        # The shorter of the two gaps, so that the night before a working day does not count as its interval.
+        interval = min(cron.interval_seconds(line, zone, since), (second - first).total_seconds())
+        if state.expect_within_seconds is not None:
+            silence = timedelta(seconds=state.expect_within_seconds)
+            late, failing = since + silence, since + 2 * silence
+            first = min(first, late)
+        else:
+            grace = timedelta(seconds=max(GRACE_SECONDS_MIN, GRACE_SHARE * interval))
+            # With a grace beyond the interval the second tick may be in sight before the first counts as missed.
+            late, failing = first + grace, second + grace
+        return cls(since=since, expected_at=first, late_at=late, failing_at=failing, interval_seconds=interval)
+
+    @property
+    def grace_seconds(self) -> float:
+        return (self.late_at - self.expected_at).total_seconds()
+
+    def missed(self, state: StreamState, at: datetime) -> int:
+        until = at - timedelta(seconds=self.grace_seconds)
+        if at <= self.late_at or until <= self.since:
+            return 0
+        return cron.ticks_between(state.schedule or "", state.timezone, self.since, until, limit=MISSED_COUNTED_MAX)
+
+
+def _poll(state: StreamState, due: _Expectation, at: datetime) -> Verdict:
+    age = (at - state.last_success_at).total_seconds() if state.last_success_at else None
+    span = (due.expected_at - due.since).total_seconds()
+    status, reason = _poll_status(state, due, at)
+    found = Verdict(
+        status=status,
+        sentence="",
+        age_seconds=age,
+        age_ratio=age / span if age is not None and span > 0 else None,
+        expected_at=due.expected_at,
+        grace_seconds=due.grace_seconds,
+        interval_seconds=due.interval_seconds,
+        missed=due.missed(state, at),
+        next_at=_next_attempt(state),
+        lag_seconds=max(0.0, (at - due.expected_at).total_seconds()),
+    )
+    return replace(found, sentence=_poll_sentence(state, found, reason, at))
+
+
+def _poll_status(state: StreamState, due: _Expectation, at: datetime) -> tuple[Status, str]:
+    """The status, and the error behind it where there is one."""
+    error = _error(state)
+    if _is_first(state):
+        return Status.NEVER_RAN, ""
+    if at > due.failing_at:
+        return Status.FAILING, error
+    if (
+        state.consecutive_failures
+    ):  # runs that ended failed: it stays so until one succeeds, whatever is tried meanwhile
+        return Status.FAILING, error
+    if at > due.late_at:
+        return Status.LATE, error
+    if state.running_state is RunState.RETRYING or at > due.expected_at:
+        return Status.ON_TRACK, error if state.running_state is RunState.RETRYING else ""
+    return (Status.FRESH if state.last_success_at else Status.NEVER_RAN), ""
+
+
+def _is_first(state: StreamState) -> bool:
+    """It waits for its first run, or that is under way: a first load may take longer than an interval."""
+    if state.last_success_at is not None or state.consecutive_failures:
+        return False
+    return state.last_attempt_at is None or state.running_state is RunState.RUNNING
+
+
+def _poll_sentence(state: StreamState, found: Verdict, reason: str, at: datetime) -> str:
+    assert found.expected_at is not None
+    expected = _clock_time(found.expected_at, at, state.timezone)
+    last = _clock_time(state.last_success_at, at, state.timezone) if state.last_success_at else None
+    head = _head(found.status)
+    if found.status is Status.FRESH:
+        return f"{head}: last success {last}, next {expected}."
+    if found.status is Status.NEVER_RAN:
+        under_way = state.running_state is RunState.RUNNING
+        cancelled = "no success yet, " if state.last_attempt_at else ""
+        words = "the first run is under way" if under_way else f"{cancelled}expected {expected}{_missed(found.missed)}"
+        return f"{head}: {words}."
+    overdue = f"expected {expected}, " if found.lag_seconds else ""
+    facts = f"{overdue}{f'last success {last}' if last else 'never succeeded'}{_missed(found.missed)}"
+    if state.consecutive_failures > 1:
+        facts += f"; {state.consecutive_failures} failures in a row"
+    return " ".join(filter(None, [f"{head}: {facts}.", reason, _next_try(state, found, at)]))
+
+
+def _next_try(state: StreamState, found: Verdict, at: datetime) -> str:
+    if state.running_state is RunState.RUNNING:
+        return "A run is under way."
+    if found.next_at is None:
+        return ""
+    if found.next_at <= at:
+        return "The next try is due."
+    silence = " (the provider asked for silence)" if state.blocked_until == found.next_at else ""
+    return f"Next try in {duration((found.next_at - at).total_seconds())}{silence}."
+
+
+def _next_attempt(state: StreamState) -> datetime | None:
+    attempt = state.retry_at if state.running_state is RunState.RETRYING else state.next_tick_at
+    if attempt and state.blocked_until:
+        return max(attempt, state.blocked_until)
+    return attempt
+
+
+def _webhook(state: StreamState, at: datetime) -> Verdict:
+    """Dead letters are retries exhausted, hence failing; silence is late only where a rate is expected."""
+    last = state.last_delivery_at
+    silence = state.expect_within_seconds
+    expected = (last or state.registered_at) + timedelta(seconds=silence) if silence else None
+    age = (at - last).total_seconds() if last else None
+    lag = max(0.0, (at - expected).total_seconds()) if expected else 0.0
+    status = _webhook_status(state, age, lag)
+    return Verdict(
+        status=status,
+        sentence=_webhook_sentence(state, status, expected if lag else None, at),
+        age_seconds=age,
+        age_ratio=age / silence if age is not None and silence else None,
+        expected_at=expected,
+        grace_seconds=0.0 if silence else None,
+        next_at=state.retry_at,
+        lag_seconds=lag or (age if state.pending and age else 0.0),
+    )
+
+
+def _webhook_status(state: StreamState, age: float | None, lag: float) -> Status:
+    if state.dead:
+        return Status.FAILING
+    if age is None:
+        return Status.NEVER_RAN
+    silence = state.expect_within_seconds
+    if silence and age > 2 * silence:
+        return Status.FAILING
+    # The last arrival is the youngest that waits: the oldest has waited at least as long.
+    waited = age if state.pending else 0.0
+    if lag or waited > PENDING_LATE_SECONDS:
+        return Status.LATE
+    return Status.ON_TRACK if waited > PENDING_ON_TRACK_SECONDS else Status.FRESH
+
+
+def _webhook_sentence(state: StreamState, status: Status, expected_by: datetime | None, at: datetime) -> str:
+    last = (
+        f"last delivery {_clock_time(state.last_delivery_at, at, 'UTC')}"
+        if state.last_delivery_at
+        else "no delivery yet"
+    )
+    facts = [f"expected by {_clock_time(expected_by, at, 'UTC')}"] if expected_by else []
+    facts.append(last)
+    if state.dead:
+        facts.append(f"{_count(state.dead, 'dead letter', 'dead letters')} to replay")
+    if state.pending:
+        facts.append(f"{state.pending} pending")
+    if state.rejected_24h:
+        facts.append(f"{state.rejected_24h} rejected in 24 h")
+    sentence = f"{_head(status)}: {', '.join(facts)}."
+    if state.drift is not None and state.drift >= DRIFT_WORTH_A_WORD:
+        sentence += f" Polls found {state.drift:.0%} of changes that no webhook had told."
+    if state.rejected_24h and not state.last_delivery_at:
+        sentence += " Check the signing secret."
+    return f"{sentence} {_error(state)}".strip() if status is Status.FAILING else sentence
+
+
+def _on_demand(state: StreamState, at: datetime) -> Verdict:
+    last = state.last_success_at
+    age = (at - last).total_seconds() if last else None
+    if _is_first(state):
+        under_way = state.running_state is RunState.RUNNING
+        words = "the first run is under way" if under_way else "runs when a backfill or an operator asks for it"
+        status = Status.NEVER_RAN
+    elif state.consecutive_failures:
+        status, words = Status.FAILING, f"last success {_clock_time(last, at, 'UTC')}" if last else "never succeeded"
+    elif state.running_state is RunState.RETRYING:
+        status, words = Status.ON_TRACK, "a retry is pending"
+    elif last is None:
+        status, words = Status.NEVER_RAN, "no success yet"
+    else:
+        status, words = Status.FRESH, f"last success {_clock_time(last, at, 'UTC')}"
+    found = Verdict(status=status, sentence="", age_seconds=age, next_at=_next_attempt(state))
+    failed = status is Status.FAILING or state.running_state is RunState.RETRYING
+    later = "" if status is Status.NEVER_RAN else _next_try(state, found, at)
+    parts = [f"{_head(status)}: {words}.", _error(state) if failed else "", later]
+    return replace(found, sentence=" ".join(filter(None, parts)))
+
+
+def _held(state: StreamState, found: Verdict, at: datetime) -> Verdict | None:
+    """The verdict on a stream that is paused, or whose connection is; the figures stay as they were."""
+    waits = (
+        f" {state.pending} {'delivery waits' if state.pending == 1 else 'deliveries wait'}." if state.pending else ""
+    )
+    if state.connection_needs_attention:
+        reason = _sentence(state.connection_paused_reason or state.last_error or "the connection needs its operator")
+        sentence = f"{_head(Status.NEEDS_ATTENTION)}: {reason} Mend it, then resume.{waits}"
+        return replace(found, status=Status.NEEDS_ATTENTION, sentence=sentence, next_at=None)
+    if state.connection_paused_reason is not None:
+        reason = _sentence(state.connection_paused_reason or "the connection is paused")
+        return replace(found, status=Status.PAUSED, sentence=f"Paused: {reason}{waits}", next_at=None, lag_seconds=0.0)
+    if state.paused_at is not None:
+        sentence = (
+            f"Paused: an operator paused this stream at {_clock_time(state.paused_at, at, state.timezone)}.{waits}"
+        )
+        return replace(found, status=Status.PAUSED, sentence=sentence, next_at=None, lag_seconds=0.0)
+    return None
+
+
+def _head(status: Status) -> str:
+    return status.value.capitalize()
+
+
+def _missed(count: int) -> str:
+    if not count:
+        return ""
+    return f" (over {MISSED_COUNTED_MAX - 1} missed)" if count >= MISSED_COUNTED_MAX else f" ({count} missed)"
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
+
+
+def _error(state: StreamState) -> str:
+    return _sentence(state.last_error) if state.last_error else ""
+
+
+def _sentence(text: str) -> str:
+    """The first line of a text, of bearable length, closed like a sentence."""
+    line = (text.strip().splitlines() or [""])[0]
+    if len(line) > ERROR_CHARACTERS_MAX:
+        return line[: ERROR_CHARACTERS_MAX - 1].rstrip() + "…"
+    return line if line.endswith((".", "!", "?", "…")) else f"{line}."
+
+
+def _clock_time(instant: datetime, at: datetime, zone: str) -> str:
+    """`13:45`, with the day where it is not that of `at`, and the zone where it is not UTC."""
+    local = instant.astimezone(_zone(zone))
+    day = "" if local.date() == at.astimezone(_zone(zone)).date() else f"{local.day} {local:%b} "
+    return f"{day}{local:%H:%M}" + ("" if zone == "UTC" else f" {local:%Z}")
+
+
+def _zone(zone: str) -> tzinfo:
+    return UTC if zone == "UTC" else ZoneInfo(zone)

@@ -1,0 +1,73 @@
+"""The overlap of fetch and commit: while page n commits, page n + 1 is fetched, and the store may fold what waits.
+
+Order is kept: pages are given to the store in the order of their numbers, and once one fails, the store refuses those
+after it (each commit names its number, and only the next one of a run is taken).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+from headwater.intention import CommitResult, PageCommit
+from headwater.record import Counts
+from headwater.store import RunStore
+
+RECORDS_IN_FLIGHT_MAX = 10_000  # fetched and not yet committed: bounds the memory of a run
+PAGES_IN_FLIGHT_MAX = 100
+
+
+class Pipeline:
+    """The commits of one run that are under way."""
+
+    def __init__(self, store: RunStore) -> None:
+        self._store = store
+        self._waiting: deque[tuple[PageCommit, asyncio.Task[CommitResult]]] = deque()
+        self._records = 0
+        self.on_commit: Callable[[], None] = _nothing  # called whenever a page has become durable
+        self.counts = Counts()  # of the durable pages
+        self.pages = 0
+
+    async def submit(self, page: PageCommit) -> None:
+        """Begin to commit `page`, waiting for earlier ones while too much is in flight.
+
+        Raises what an earlier commit raised; `page` is then not submitted.
+        """
+        records = len(page.emissions)
+        while self._waiting and (self._waiting[0][1].done() or self._is_full(records)):
+            await self._settle_oldest()
+        self._waiting.append((page, asyncio.ensure_future(self._store.commit_page(page))))
+        self._records += records
+
+    async def settle(self) -> None:
+        """Return once every submitted page is durable; raises what the first one to fail raised."""
+        while self._waiting:
+            await self._settle_oldest()
+
+    def _is_full(self, records: int) -> bool:
+        return len(self._waiting) >= PAGES_IN_FLIGHT_MAX or self._records + records > RECORDS_IN_FLIGHT_MAX
+
+    async def _settle_oldest(self) -> None:
+        page, task = self._waiting[0]
+        try:
+            # Shielded: a run that is cancelled still wants to know what became of its commits.
+            result = await asyncio.shield(task)
+        except Exception:
+            await self._discard()
+            raise
+        self._waiting.popleft()
+        self._records -= len(page.emissions)
+        self.counts.add(result.counts)
+        self.pages += 1
+        self.on_commit()
+
+    async def _discard(self) -> None:
+        tasks = [task for _, task in self._waiting]
+        self._waiting.clear()
+        self._records = 0
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _nothing() -> None:
+    pass

@@ -1,0 +1,56 @@
+"""The logger of a route being invoked: every line knows its connection, stream and run, and holds no secret."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Mapping, MutableMapping
+from typing import Any
+
+from headwater.redaction import Redactor, one_line
+
+LINE_CHARACTERS_MAX = 8_000
+
+_logger = logging.getLogger("headwater.route")
+_ABOVE = 3  # frames between the author's call and the logger: `Log.info`, `LoggerAdapter.info`, `log` below
+
+
+class RouteLog(logging.LoggerAdapter[logging.Logger]):
+    """Formats and redacts a line before it is a record: no handler, wherever it was added, sees more."""
+
+    def __init__(self, facts: Mapping[str, object], redactor: Redactor, *, logger: logging.Logger = _logger) -> None:
+        known = {name: fact for name, fact in facts.items() if fact is not None}
+        super().__init__(logger, {f"headwater_{name}": fact for name, fact in known.items()})
+        self._redactor = redactor
+        self._head = " ".join(f"{name}={one_line(str(fact))}" for name, fact in known.items())
+
+    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
+        """Log one line, and the traceback that `exc_info` asks for as part of it."""
+        if not self.isEnabledFor(level):
+            return
+        text = _formatted(msg, args)
+        if raised := kwargs.pop("exc_info", None):
+            text += "\n" + _traceback(raised)
+        kwargs.pop("stack_info", None)
+        kwargs.setdefault("stacklevel", _ABOVE)
+        line = self._redactor.line(text)[:LINE_CHARACTERS_MAX]
+        super().log(level, "%s", f"[{self._head}] {line}", **kwargs)
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        """Add the facts to the record, beside what the line itself brings."""
+        kwargs["extra"] = {**(kwargs.get("extra") or {}), **(self.extra or {})}
+        return msg, kwargs
+
+
+def _formatted(message: object, args: tuple[object, ...]) -> str:
+    try:
+        return str(message) % args if args else str(message)
+    except (TypeError, ValueError, KeyError):
+        # Words that do not fit their arguments are no reason to end a run.
+        return f"{message} {args!r}"
+
+
+def _traceback(raised: Any) -> str:
+    if isinstance(raised, BaseException):
+        return "".join(traceback.format_exception(raised)).rstrip("\n")
+    return traceback.format_exc().rstrip("\n")

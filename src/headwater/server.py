@@ -1,0 +1,277 @@
+"""One process that serves: uvicorn in our loop, signals, and the lock that keeps a second one off the same database.
+
+SIGTERM ──> drain: refuse new deliveries, let what runs finish, answer what was asked ──> exit 0
+            └── second signal ──> stop at once ──> exit 1
+store broken ──> say why ──> exit 1
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import gc
+import json
+import logging
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, TypeVar
+
+from headwater.clock import Clock
+from headwater.config import Config
+from headwater.errors import StartError
+
+if TYPE_CHECKING:
+    import uvicorn
+
+    from headwater.application import Application
+
+REQUEST_DRAIN_SECONDS = 10
+AT_ONCE_SECONDS_MAX = 5.0
+BACKLOG = 2048
+LOCK_BYTES_MAX = 4096
+COLLECTION_THRESHOLD = 50_000  # pages are many small objects that die young: the default walks them again and again
+
+Beside = Callable[["Application", asyncio.Event], Coroutine[Any, Any, None]]
+
+T = TypeVar("T")
+
+logger = logging.getLogger("headwater.server")
+
+
+class AlreadyServedError(StartError):
+    """Another process serves this database."""
+
+    code = "start.already_served"
+
+
+@contextlib.contextmanager
+def only_server(database: Path) -> Iterator[Callable[[str], None]]:
+    """Hold the right to serve `database`; the function given notes our URL for commands beside us.
+
+    Raises `AlreadyServedError`. The kernel lets the lock go with the process, however that ends.
+    """
+    path = lock_path(database)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                raise
+            holder = _read(file)
+            raise AlreadyServedError(
+                f"Process {holder.get('pid', '?')} serves {database} already, at {holder.get('url') or 'some URL'}.",
+                hint="Stop it first, or give this one another --database.",
+            ) from error
+        _write(file, "")
+        try:
+            yield lambda url: _write(file, url)
+        finally:
+            file.truncate(0)
+
+
+def running_url(database: Path) -> str | None:
+    """The URL of the process that serves `database` now; None when there is none."""
+    try:
+        with lock_path(database).open("r", encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                url = _read(file).get("url")
+                return str(url) if url else None
+    except OSError:
+        pass
+    return None
+
+
+def lock_path(database: Path) -> Path:
+    """The lock file of a database."""
+    return database.with_name(database.name + ".serve")
+
+
+def _read(file: IO[str]) -> dict[str, object]:
+    file.seek(0)
+    try:
+        holder = json.loads(file.read(LOCK_BYTES_MAX))
+    except ValueError:
+        return {}
+    return holder if isinstance(holder, dict) else {}
+
+
+def _write(file: IO[str], url: str) -> None:
+    file.truncate(0)
+    file.write(json.dumps({"pid": os.getpid(), "url": url}))
+    file.flush()
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket; `StartError` when the address cannot be had. Port 0 takes any free one."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise StartError(
+            f"Cannot listen on {host} port {port}: {error.strerror or error}.",
+            hint="Give another --port, or stop what uses this one." if error.errno == errno.EADDRINUSE else "",
+        ) from error
+    listener.listen(BACKLOG)
+    listener.setblocking(False)
+    return listener
+
+
+def run_loop(work: Coroutine[Any, Any, T]) -> T:
+    """Run `work` on the fastest event loop there is, and with a garbage collector that does not look too often."""
+    gc.freeze()
+    gc.set_threshold(COLLECTION_THRESHOLD)
+    try:
+        from uvloop import new_event_loop
+    except ImportError:
+        return asyncio.run(work)
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        return runner.run(work)
+
+
+async def run(
+    config: Config,
+    clock: Clock,
+    *,
+    note_url: Callable[[str], None],
+    ready: Callable[[Application], None],
+    beside: Beside | None = None,
+) -> int:
+    """Open everything, serve, close everything; the exit code.
+
+    `ready` is called once requests are accepted; `beside` runs along until the end, and may ask for it.
+    """
+    from headwater.app import open_platform
+    from headwater.application import Application
+
+    listener = bind(config.host, config.port)
+    with contextlib.closing(listener):
+        config = replace(config, port=listener.getsockname()[1])
+        async with open_platform(config, clock, with_projects=True) as platform:
+            application = Application(platform, version=version("headwater"))
+            note_url(config.local_url)
+            ready(application)
+            stop = asyncio.Event()
+            along = asyncio.create_task(beside(application, stop)) if beside else None
+            try:
+                return await serve(application, listener, stop=stop)
+            finally:
+                if along is not None:
+                    along.cancel()
+                    await asyncio.gather(along, return_exceptions=True)
+
+
+async def serve(application: Application, listener: socket.socket, *, stop: asyncio.Event | None = None) -> int:
+    """Serve until a signal, `stop`, or a failure of the store; the exit code.
+
+    The first signal (and `stop`) drains, the second ends the process's work at once: what was under way is fenced and
+    taken up again at the next start.
+    """
+    server = _uvicorn(application)
+    signals = _Signals(stop or asyncio.Event())
+    with signals.installed():
+        http = asyncio.create_task(server.serve(sockets=[listener]), name="http")
+        work = asyncio.create_task(application.run(), name="work")
+        asked = asyncio.create_task(signals.stop.wait(), name="stop")
+        at_once = asyncio.create_task(signals.at_once.wait(), name="stop at once")
+        try:
+            await asyncio.wait({http, work, asked, at_once}, return_when=asyncio.FIRST_COMPLETED)
+            if asked.done() and not work.done():
+                logger.info("Draining: what runs may finish; signal again to stop at once.")
+                application.drain()
+                await asyncio.wait({work, at_once}, return_when=asyncio.FIRST_COMPLETED)
+            return await _ended(server, http, work)
+        finally:
+            for task in (http, work, asked, at_once):
+                task.cancel()
+            await asyncio.gather(http, work, asked, at_once, return_exceptions=True)
+
+
+async def _ended(server: uvicorn.Server, http: asyncio.Task[None], work: asyncio.Task[None]) -> int:
+    server.should_exit = True
+    if http.done() and not work.done():
+        logger.critical("Stopping: the HTTP server ended by itself.", exc_info=http.exception())
+        return 1
+    if not work.done():
+        logger.warning("Stopped at once; what was under way is taken up again at the next start.")
+        server.force_exit = True
+        return 1
+    failure = work.exception()
+    if failure is not None:
+        server.force_exit = True
+        logger.critical("Stopping: %s", failure, exc_info=None if _is_ours(failure) else failure)
+        return 1
+    await asyncio.wait({http})
+    return 0
+
+
+def _is_ours(error: BaseException) -> bool:
+    from headwater.errors import HeadwaterError
+
+    return isinstance(error, HeadwaterError)
+
+
+class _Signals:
+    """SIGTERM and SIGINT as two events: the first asks, the second insists."""
+
+    def __init__(self, stop: asyncio.Event) -> None:
+        self.stop = stop
+        self.at_once = asyncio.Event()
+
+    def _received(self) -> None:
+        if self.stop.is_set() and not self.at_once.is_set():
+            self.at_once.set()
+            # A plain `def` route may hold its thread for long, and the interpreter would wait for it.
+            last = threading.Timer(AT_ONCE_SECONDS_MAX, os._exit, (1,))
+            last.daemon = True
+            last.start()
+        self.stop.set()
+
+    @contextlib.contextmanager
+    def installed(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        caught = (signal.SIGTERM, signal.SIGINT)
+        for one in caught:
+            loop.add_signal_handler(one, self._received)
+        try:
+            yield
+        finally:
+            for one in caught:
+                loop.remove_signal_handler(one)
+
+
+def _uvicorn(application: Application) -> uvicorn.Server:
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        @contextlib.contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            """Signals are ours: the work is drained before the listener closes."""
+            yield
+
+    return Server(
+        uvicorn.Config(
+            application.asgi,
+            interface="asgi3",
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            server_header=False,
+            date_header=True,
+            proxy_headers=False,
+            timeout_graceful_shutdown=REQUEST_DRAIN_SECONDS,
+        )
+    )

@@ -1,0 +1,140 @@
+"""Deliveries as an operator sees them: listed, counted, replayed; and the requests that were refused."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import apsw
+import msgspec
+
+from headwater.clock import from_micros, to_micros
+from headwater.delivery import Delivery, DeliveryFilter, DeliveryState, Rejection
+from headwater.failpoint import failpoint
+from headwater.intention import LIST_LIMIT, LIST_LIMIT_MAX
+from headwater.stores.sqlite.connections import existing
+from headwater.stores.sqlite.database import Row, execute, json_text, queries, row, rows, value
+from headwater.stores.sqlite.ingest import HOUR_MICROSECONDS
+from headwater.stores.sqlite.rows import counts, instant
+
+_sql = queries("deliveries.sql")
+_headers = msgspec.json.Decoder(dict[str, str]).decode
+
+
+def reject_delivery(db: apsw.Connection, connection_id: int, *, reason: str, at: datetime, sample: str) -> None:
+    """See `DeliveryStore.reject_delivery`."""
+    existing(db, connection_id)
+    now = to_micros(at)
+    execute(
+        db,
+        _sql["reject"],
+        connection_id=connection_id,
+        hour=now - now % HOUR_MICROSECONDS,
+        reason=reason,
+        at=now,
+        sample=sample,
+    )
+
+
+def rejections(db: apsw.Connection, *, connection: str | None = None, limit: int = LIST_LIMIT) -> Sequence[Rejection]:
+    """See `DeliveryStore.rejections`."""
+    return [
+        Rejection(
+            connection=found["connection_key"],
+            reason=found["reason"],
+            hour=from_micros(found["hour"]),
+            count=found["count"],
+            last_at=from_micros(found["last_at"]),
+            sample=found["sample"],
+        )
+        for found in rows(db, _sql["rejections"], connection=connection, limit=min(limit, LIST_LIMIT_MAX))
+    ]
+
+
+def replay_deliveries(db: apsw.Connection, which: DeliveryFilter, *, at: datetime) -> int:
+    """See `DeliveryStore.replay_deliveries`.
+
+    A replayed delivery has a new budget of attempts while its epoch goes on, so that an epoch above the attempt tells
+    the two apart; one that is claimed at this moment is left to its holder.
+    """
+    matching, parameters = _matching(which)
+    sql = f"{_sql['replay']} (SELECT d.id {matching})"
+    replayed = execute(db, sql, at=to_micros(at), **parameters)
+    failpoint("replay.before_commit")
+    return replayed
+
+
+def count_deliveries(db: apsw.Connection, which: DeliveryFilter) -> int:
+    """See `DeliveryStore.count_deliveries`."""
+    matching, parameters = _matching(which)
+    return int(value(db, f"SELECT count(*) {matching}", **parameters))
+
+
+def deliveries(
+    db: apsw.Connection, which: DeliveryFilter, *, after: int | None = None, limit: int = LIST_LIMIT
+) -> Sequence[Delivery]:
+    """See `DeliveryStore.deliveries`."""
+    matching, parameters = _matching(which)
+    if after is not None:
+        matching, parameters = f"{matching} AND d.id < :after", {**parameters, "after": after}
+    sql = f"{_sql['columns']} {matching} ORDER BY d.id DESC LIMIT :limit"
+    return [_delivery(found) for found in rows(db, sql, **parameters, limit=min(limit, LIST_LIMIT_MAX))]
+
+
+def delivery(db: apsw.Connection, delivery_id: int) -> Delivery | None:
+    """See `DeliveryStore.delivery`."""
+    matching, parameters = _matching(DeliveryFilter(ids=[delivery_id]))
+    found = row(db, f"{_sql['columns']} {matching}", **parameters)
+    if found is None:
+        return None
+    return _delivery(found, row(db, _sql["body"], delivery_id=delivery_id))
+
+
+def pending_deliveries(db: apsw.Connection) -> int:
+    """See `DeliveryStore.pending_deliveries`."""
+    return int(value(db, _sql["pending"]))
+
+
+def _matching(which: DeliveryFilter) -> tuple[str, dict[str, Any]]:
+    asked: dict[str, tuple[str, Any]] = {
+        "ids": (
+            "d.id IN (SELECT value FROM json_each(:ids))",
+            which.ids if which.ids is None else json_text(which.ids),
+        ),
+        "connection": ("c.key = :connection", which.connection),
+        "event_type": ("d.event_type = :event_type", which.event_type),
+        "received_from": ("d.received_at >= :received_from", which.received_from and to_micros(which.received_from)),
+        "received_to": ("d.received_at < :received_to", which.received_to and to_micros(which.received_to)),
+        "error_code": ("d.error_code = :error_code", which.error_code),
+    }
+    given = {name: (text, wanted) for name, (text, wanted) in asked.items() if wanted is not None}
+    sql = " AND ".join([_sql["matching"].rstrip(), *(text for text, _ in given.values())])
+    if which.state is not None:
+        sql += f" AND d.state = '{which.state.value}'"  # in the text, for the partial indexes
+    return sql, {name: wanted for name, (_, wanted) in given.items()}
+
+
+def _delivery(found: Row, body: Row | None = None) -> Delivery:
+    return Delivery(
+        id=found["id"],
+        connection=found["connection_key"],
+        connector=found["connector"],
+        provider_id=found["provider_id"],
+        event_type=found["event_type"],
+        state=DeliveryState(found["state"]),
+        ignored=bool(found["ignored"]),
+        received_at=from_micros(found["received_at"]),
+        due_at=instant(found["due_at"]),
+        finished_at=instant(found["finished_at"]),
+        attempts=found["attempts"],
+        duplicates=found["duplicates"],
+        last_duplicate_at=instant(found["last_duplicate_at"]),
+        body_bytes=found["body_bytes"],
+        counts=counts(found),
+        error_code=found["error_code"],
+        error=found["error"],
+        traceback=found["traceback"],
+        headers=_headers(body["headers"]) if body else {},
+        body=body["body"] if body else None,
+    )

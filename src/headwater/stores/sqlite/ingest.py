@@ -1,0 +1,374 @@
+"""The hot path: many pages and deliveries become one lookup and one bulk write per table.
+
+parcels ── one lookup of the known ──> decide each emission ── all that passed ──> one bulk write
+                                         └── a parcel that fails leaves no trace
+
+A parcel is the emissions of one page, one delivery or one release. Later parcels see the effects of earlier ones.
+Rows travel packed as blobs, or as one JSON text, so that a statement is one step outside the interpreter's lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import apsw
+import msgspec
+
+from headwater.intention import CommitResult
+from headwater.record import COUNT_NAMES, Counts, Emission, Origin, Outcome, Quarantined
+from headwater.stores.sqlite.database import execute, json_text, queries, table, value
+from headwater.stores.sqlite.outcome import Content, Known, decide
+from headwater.stores.sqlite.packing import pack_key, pack_record, pack_version, version_home
+
+HOUR_MICROSECONDS = 3_600_000_000
+
+_sql = queries("ingest.sql")
+_decode_known = msgspec.json.Decoder(list[Known]).decode
+_NAMES = {Outcome(name): name for name in COUNT_NAMES}
+_POLLED: frozenset[Origin] = frozenset({"poll"})
+_PUSHED: frozenset[Origin] = frozenset({"webhook", "replay"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parcel:
+    """What one page, delivery or release brings."""
+
+    connection_id: int
+    partition: str
+    emissions: Sequence[Emission]
+    quarantined: Sequence[Quarantined]
+    origin: Origin
+    connector_version: str
+    at: int
+    run_id: int | None = None
+    page: int | None = None
+    delivery_id: int | None = None
+
+
+@dataclass(kw_only=True)
+class Effects:
+    """What a parcel comes to, until it is merged into the plan."""
+
+    parcel: Parcel
+    first_sequence: int
+    result: CommitResult
+    records: dict[str, dict[str, Known]] = field(default_factory=dict)  # by type and source id
+    keys: dict[bytes, Content] = field(default_factory=dict)
+    versions: list[bytes] = field(default_factory=list)
+    homes: dict[tuple[str, str], bytes] = field(default_factory=dict)  # by type and stream
+    contents: dict[int, str] = field(default_factory=dict)  # of the versions not yet written
+    births: dict[str, int] = field(default_factory=dict)  # live records gained, by type
+    buried: dict[str, int] = field(default_factory=dict)  # live records deleted, by type
+
+
+class Plan:
+    """The reads and writes of a batch of parcels, within one transaction."""
+
+    def __init__(self, db: apsw.Connection, parcels: Sequence[Parcel]) -> None:
+        self._db = db
+        self._next = value(db, _sql["last_sequence"]) + 1
+        self._types: dict[str, int] = {}
+        self._streams: dict[tuple[int, str, str], int] = {}
+        self._connector_versions: dict[str, int] = {}
+        self._known: dict[tuple[int, str], dict[str, Known]] = {}
+        self._keys: dict[int, dict[bytes, Content]] = {}
+        self._contents: dict[int, str] = {}
+        self._live: dict[tuple[int, str], int] = {}
+        self._merged: list[Effects] = []
+        self._changed: dict[tuple[int, str], dict[str, Known]] = {}
+        self._look_up(parcels)
+
+    def weigh(self, parcel: Parcel) -> Effects:
+        """Decide every emission of a parcel; nothing is written and the plan does not change."""
+        effects = Effects(parcel=parcel, first_sequence=self._next, result=CommitResult(counts=Counts(), outcomes=()))
+        outcomes: list[Outcome] = []
+        type_name = ""
+        known: dict[str, Known] = {}
+        changed: dict[str, Known] = {}
+        for emission in parcel.emissions:
+            if emission.type != type_name:
+                type_name = emission.type
+                known = self._known.get((parcel.connection_id, type_name), {})
+                changed = effects.records.setdefault(type_name, {})
+            before = changed.get(emission.source_id) or known.get(emission.source_id)
+            outcomes.append(self._settle(emission, before, effects))
+        counts = _tally(outcomes, len(parcel.quarantined))
+        effects.result = CommitResult(counts=counts, outcomes=outcomes)
+        return effects
+
+    def merge(self, effects: Effects) -> None:
+        """Take a parcel's effects into the batch: later ones see them, and `write` writes them."""
+        connection_id = effects.parcel.connection_id
+        self._merged.append(effects)
+        self._next += len(effects.versions)
+        for type_name, records in effects.records.items():
+            if records:
+                self._known.setdefault((connection_id, type_name), {}).update(records)
+                self._changed.setdefault((connection_id, type_name), {}).update(records)
+        for type_name, born in effects.births.items():
+            self._live[connection_id, type_name] = self.live(connection_id, type_name) + born
+        if effects.keys:
+            self._keys.setdefault(connection_id, {}).update(effects.keys)
+        self._contents.update(effects.contents)
+
+    def live(self, connection_id: int, type: str) -> int:
+        """The live records of a type, those of this batch included."""
+        if (connection_id, type) not in self._live:
+            type_id = self._type_id(type)
+            live = value(self._db, _sql["population"], connection_id=connection_id, type_id=type_id)
+            self._live[connection_id, type] = live or 0
+        return self._live[connection_id, type]
+
+    def write(self) -> None:
+        """Write all merged parcels: versions, records, keys, origins, populations, figures, quarantine."""
+        packed = [version for effects in self._merged for version in effects.versions]
+        if packed:
+            self._write_bulk("insert_versions", packed)
+            self._write_rows("insert_origins", self._origin_rows())
+            self._write_rows("move_populations", self._population_rows())
+        if self._changed:
+            self._write_bulk("upsert_records", self._packed_records())
+        keys = sorted(
+            pack_key(effects.parcel.connection_id, key, content, delivery_id=effects.parcel.delivery_id)
+            for effects in self._merged
+            for key, content in effects.keys.items()
+        )
+        if keys:
+            self._write_bulk("upsert_keys", keys)
+        self._write_figures()
+        for effects in self._merged:
+            self._set_aside(effects.parcel)
+
+    def stream_id(self, connection_id: int, key: str, partition: str, at: int) -> int:
+        """The row of the stream that an emission names."""
+        found = self._streams.get((connection_id, key, partition))
+        if found is None:
+            asked: dict[str, Any] = {"connection_id": connection_id, "key": key}
+            found = value(self._db, _sql["stream_id"], **asked, partition=partition)
+            if found is None:
+                found = value(self._db, _sql["insert_undeclared_stream"], **asked, at=at)
+            self._streams[connection_id, key, partition] = found
+        return found
+
+    def _look_up(self, parcels: Sequence[Parcel]) -> None:
+        ids: dict[tuple[int, str], dict[str, None]] = {}
+        keys: dict[int, dict[bytes, None]] = {}
+        for parcel in parcels:
+            connection_id = parcel.connection_id
+            for type_name in {emission.type for emission in parcel.emissions}:
+                asked = ids.setdefault((connection_id, type_name), {})
+                asked.update(dict.fromkeys([e.source_id for e in parcel.emissions if e.type == type_name]))
+            if given := [e.key for e in parcel.emissions if e.key is not None]:
+                keys.setdefault(connection_id, {}).update(dict.fromkeys(given))
+        for (connection_id, type_name), asked in ids.items():
+            self._known[connection_id, type_name] = self._known_records(connection_id, type_name, asked)
+        for connection_id, wanted in keys.items():
+            self._keys[connection_id] = self._known_keys(connection_id, wanted)
+
+    def _known_records(self, connection_id: int, type: str, source_ids: Iterable[str]) -> dict[str, Known]:
+        ids = apsw.carray(tuple([source_id.encode() for source_id in source_ids]))
+        parameters = {"ids": ids, "connection_id": connection_id, "type_id": self._type_id(type)}
+        text = self._db.execute(_sql["known_records"], parameters).get
+        return {known.source_id: known for known in _decode_known(text)}
+
+    def _known_keys(self, connection_id: int, keys: Iterable[bytes]) -> dict[bytes, Content]:
+        found = table(self._db, _sql["known_keys"], keys=apsw.carray(tuple(keys)), connection_id=connection_id)
+        return {bytes.fromhex(key): Content(content, bool(deleted)) for key, content, deleted in found}
+
+    def _settle(self, emission: Emission, known: Known | None, effects: Effects) -> Outcome:
+        seen = self._seen(emission, effects) if emission.key is not None else None
+        outcome = decide(emission, known, seen)
+        if outcome is Outcome.DUPLICATE:
+            return outcome
+        if emission.key is not None:
+            effects.keys[emission.key] = Content(emission.hash.hex(), emission.deleted)
+        if outcome is Outcome.UNCHANGED:
+            # A keyed observation is written anyway: that it was still true then keeps a late, older one out
+            # (Invariant 8). A page of known objects writes nothing.
+            if emission.key is not None and known is not None and emission.as_of > known.as_of:
+                observed = msgspec.structs.replace(known, as_of=emission.as_of)
+                effects.records[emission.type][emission.source_id] = observed
+            return outcome
+        if outcome is Outcome.STALE:
+            assert known is not None
+            if not self._is_kept(emission, known, effects):
+                self._append(emission, known, effects, stale=True)
+            return outcome
+        self._append(emission, known, effects, stale=False)
+        was_live = known is not None and not known.deleted
+        if was_live == emission.deleted:
+            effects.births[emission.type] = effects.births.get(emission.type, 0) + (-1 if was_live else 1)
+        if was_live and emission.deleted:
+            effects.buried[emission.type] = effects.buried.get(emission.type, 0) + 1
+        return outcome
+
+    def _seen(self, emission: Emission, effects: Effects) -> Content | None:
+        assert emission.key is not None
+        return effects.keys.get(emission.key) or self._keys[effects.parcel.connection_id].get(emission.key)
+
+    def _is_kept(self, emission: Emission, known: Known, effects: Effects) -> bool:
+        # An old page that is committed again must not grow the history (Invariant 2).
+        if known.latest == known.sequence:
+            return False
+        content = (
+            effects.contents.get(known.latest)
+            or self._contents.get(known.latest)
+            or value(self._db, _sql["version_content"], sequence=known.latest)
+        )
+        return bool(content == _content_text(emission))
+
+    def _append(self, emission: Emission, known: Known | None, effects: Effects, *, stale: bool) -> None:
+        sequence = effects.first_sequence + len(effects.versions)
+        number = known.version + 1 if known else 1
+        home = effects.homes.get((emission.type, emission.stream)) or self._home(emission, effects)
+        previous = known.latest if known else 0
+        effects.versions.append(pack_version(emission, home, sequence, number, previous, stale))
+        if stale:
+            assert known is not None
+            effects.contents[sequence] = _content_text(emission)
+            after = msgspec.structs.replace(known, latest=sequence, version=number)
+        else:
+            after = Known(
+                emission.source_id, sequence, sequence, number, emission.hash.hex(), emission.as_of,
+                int(emission.deleted), int(emission.key is None),
+            )  # fmt: skip
+        effects.records[emission.type][emission.source_id] = after
+
+    def _home(self, emission: Emission, effects: Effects) -> bytes:
+        parcel = effects.parcel
+        home = version_home(
+            origin_id=effects.first_sequence,
+            connection_id=parcel.connection_id,
+            type_id=self._type_id(emission.type),
+            stream_id=self.stream_id(parcel.connection_id, emission.stream, parcel.partition, parcel.at),
+        )
+        effects.homes[emission.type, emission.stream] = home
+        return home
+
+    def _type_id(self, name: str) -> int:
+        found = self._types.get(name)
+        if found is None:
+            found = self._types[name] = type_number(self._db, name)
+        return found
+
+    def _connector_version_id(self, name: str) -> int:
+        found = self._connector_versions.get(name)
+        if found is None:
+            found = _number(self._db, "connector_version_id", "insert_connector_version", name)
+            self._connector_versions[name] = found
+        return found
+
+    def _write_bulk(self, query: str, packed: Sequence[bytes]) -> None:
+        self._db.execute(_sql[query], {"packed": apsw.carray(tuple(packed))}).fetchall()
+
+    def _write_rows(self, query: str, rows: Sequence[Sequence[Any]]) -> None:
+        if rows:
+            execute(self._db, _sql[query], rows=json_text(rows))
+
+    def _packed_records(self) -> list[bytes]:
+        return [
+            pack_record(connection_id, self._type_id(type_name), records[source_id])
+            for (connection_id, type_name), records in sorted(self._changed.items())
+            for source_id in sorted(records)
+        ]
+
+    def _origin_rows(self) -> list[tuple[Any, ...]]:
+        return [
+            (
+                effects.first_sequence, effects.first_sequence + len(effects.versions) - 1,
+                effects.parcel.connection_id, effects.parcel.origin, effects.parcel.run_id, effects.parcel.page,
+                effects.parcel.delivery_id, self._connector_version_id(effects.parcel.connector_version),
+                effects.parcel.at,
+            )
+            for effects in self._merged
+            if effects.versions
+        ]  # fmt: skip
+
+    def _population_rows(self) -> list[tuple[int, int, int]]:
+        # Types without a live record have a row too: listings find by it what a connection has ever held.
+        moved = dict.fromkeys(self._changed, 0)
+        for effects in self._merged:
+            for type_name, born in effects.births.items():
+                moved[effects.parcel.connection_id, type_name] += born
+        return [(connection_id, self._type_id(name), born) for (connection_id, name), born in moved.items()]
+
+    def _write_figures(self) -> None:
+        hours: dict[tuple[int, int], list[int]] = {}
+        seen: dict[int, int] = {}
+        for effects in self._merged:
+            parcel = effects.parcel
+            for key, counts in _by_stream(effects):
+                stream_id = self.stream_id(parcel.connection_id, key, parcel.partition, parcel.at)
+                figures = hours.setdefault((stream_id, parcel.at - parcel.at % HOUR_MICROSECONDS), [0] * 9)
+                changed = counts.changed
+                for index, count in enumerate(
+                    (
+                        *msgspec.structs.astuple(counts),
+                        changed if parcel.origin in _POLLED else 0,
+                        changed if parcel.origin in _PUSHED else 0,
+                    )
+                ):
+                    figures[index] += count
+                seen[stream_id] = max(parcel.at, seen.get(stream_id, 0))
+        self._write_rows("count_hours", [(*key, *figures) for key, figures in hours.items()])
+        self._write_rows("note_records", list(seen.items()))
+
+    def _set_aside(self, parcel: Parcel) -> None:
+        for record in parcel.quarantined:
+            execute(
+                self._db,
+                _sql["set_aside"],
+                connection_id=parcel.connection_id,
+                stream_id=self.stream_id(parcel.connection_id, record.stream, parcel.partition, parcel.at),
+                type=record.type,
+                source_id=record.source_id,
+                idempotency_key=record.idempotency_key,
+                payload=record.payload,
+                reason=record.reason,
+                as_of=record.as_of,
+                created_at=parcel.at,
+                run_id=parcel.run_id,
+                page=parcel.page,
+                delivery_id=parcel.delivery_id,
+            )
+
+
+def type_number(db: apsw.Connection, name: str) -> int:
+    """The number of a canonical type, given now if it has none."""
+    return _number(db, "type_id", "insert_type", name)
+
+
+def _number(db: apsw.Connection, find: str, insert: str, name: str) -> int:
+    found = value(db, _sql[find], name=name)
+    return int(found if found is not None else value(db, _sql[insert], name=name))
+
+
+def _tally(outcomes: Sequence[Outcome], quarantined: int) -> Counts:
+    counts = Counts(quarantined=quarantined)
+    for outcome in set(outcomes):
+        setattr(counts, _NAMES[outcome], outcomes.count(outcome))
+    return counts
+
+
+def _by_stream(effects: Effects) -> list[tuple[str, Counts]]:
+    parcel = effects.parcel
+    keys = {emission.stream for emission in parcel.emissions} | {record.stream for record in parcel.quarantined}
+    if len(keys) == 1:
+        return [(keys.pop(), effects.result.counts)]
+    pairs = list(zip(parcel.emissions, effects.result.outcomes, strict=True))
+    return [
+        (
+            key,
+            _tally(
+                [outcome for emission, outcome in pairs if emission.stream == key],
+                sum(record.stream == key for record in parcel.quarantined),
+            ),
+        )
+        for key in sorted(keys)
+    ]
+
+
+def _content_text(emission: Emission) -> str:
+    return f"{emission.hash.hex()}:{emission.as_of}:{int(emission.deleted)}"

@@ -1,0 +1,129 @@
+-- name: known_records
+-- The records of one connection and type that have these source ids, in one step.
+SELECT json_group_array(json_array(
+    r.source_id, r.sequence, r.latest, r.version, lower(hex(r.hash)), r.as_of, r.deleted, r.by_object))
+FROM carray(:ids) a
+CROSS JOIN records r
+    ON r.connection_id = :connection_id AND r.type_id = :type_id AND r.source_id = CAST(a.value AS TEXT);
+
+-- name: known_keys
+-- The idempotency keys of one connection that were seen before, with the content they came with.
+SELECT json_group_array(json_array(lower(hex(k.key)), lower(hex(k.hash)), k.deleted))
+FROM carray(:keys) a
+CROSS JOIN emission_keys k ON k.connection_id = :connection_id AND k.key = a.value;
+
+-- name: last_sequence
+-- The newest sequence ever given out; read anew in each transaction, for another process may have written.
+SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'versions'), 0);
+
+-- name: type_id
+-- The number of a canonical type.
+SELECT id FROM types WHERE name = :name;
+
+-- name: insert_type
+-- Number a canonical type.
+INSERT INTO types (name) VALUES (:name) RETURNING id;
+
+-- name: connector_version_id
+-- The number of a connector version.
+SELECT id FROM connector_versions WHERE name = :name;
+
+-- name: insert_connector_version
+-- Number a connector version.
+INSERT INTO connector_versions (name) VALUES (:name) RETURNING id;
+
+-- name: stream_id
+-- The row of a stream, of the asked partition if it has one.
+SELECT id FROM streams WHERE connection_id = :connection_id AND key = :key
+ORDER BY partition <> :partition, partition LIMIT 1;
+
+-- name: insert_undeclared_stream
+-- A row for emissions to a stream that no declaration has brought yet.
+INSERT INTO streams (connection_id, key, partition, mode, timezone, declared, registered_at)
+VALUES (:connection_id, :key, '', 'webhook', 'UTC', 0, :at) RETURNING id;
+
+-- name: population
+-- The live records of a connection's type.
+SELECT live FROM populations WHERE connection_id = :connection_id AND type_id = :type_id;
+
+-- name: version_content
+-- What an earlier version held.
+SELECT lower(hex(hash)) || ':' || as_of || ':' || deleted FROM versions WHERE sequence = :sequence;
+
+-- name: insert_versions
+-- Append versions, each packed as one blob (see `pack_version`), in one step.
+INSERT INTO versions (sequence, origin_id, connection_id, type_id, stream_id, version, previous, as_of, deleted, stale,
+    hash, source_id, payload)
+SELECT CAST(substr(value, 1, 19) AS INTEGER), CAST(substr(value, 20, 19) AS INTEGER),
+    CAST(substr(value, 39, 10) AS INTEGER), CAST(substr(value, 49, 10) AS INTEGER),
+    CAST(substr(value, 59, 10) AS INTEGER), CAST(substr(value, 69, 10) AS INTEGER),
+    nullif(CAST(substr(value, 79, 19) AS INTEGER), 0), CAST(substr(value, 98, 19) AS INTEGER),
+    CAST(substr(value, 117, 1) AS INTEGER), CAST(substr(value, 118, 1) AS INTEGER), substr(value, 119, 16),
+    CAST(substr(value, 139, CAST(substr(value, 135, 4) AS INTEGER)) AS TEXT),
+    substr(value, 139 + CAST(substr(value, 135, 4) AS INTEGER))
+FROM carray(:packed);
+
+-- name: upsert_records
+-- Bring the current records up to date, each packed as one blob (see `pack_record`), in one step.
+INSERT INTO records (connection_id, type_id, sequence, latest, version, as_of, deleted, by_object, hash, source_id)
+SELECT CAST(substr(value, 1, 10) AS INTEGER), CAST(substr(value, 11, 10) AS INTEGER),
+    CAST(substr(value, 21, 19) AS INTEGER), CAST(substr(value, 40, 19) AS INTEGER),
+    CAST(substr(value, 59, 10) AS INTEGER), CAST(substr(value, 69, 19) AS INTEGER),
+    CAST(substr(value, 88, 1) AS INTEGER), CAST(substr(value, 89, 1) AS INTEGER), substr(value, 90, 16),
+    CAST(substr(value, 106) AS TEXT)
+FROM carray(:packed) WHERE true
+ON CONFLICT (connection_id, type_id, source_id) DO UPDATE SET sequence = excluded.sequence, latest = excluded.latest,
+    version = excluded.version, as_of = excluded.as_of, deleted = excluded.deleted, by_object = excluded.by_object,
+    hash = excluded.hash;
+
+-- name: upsert_keys
+-- Remember idempotency keys with the content they came with, each packed as one blob (see `pack_key`).
+INSERT INTO emission_keys (connection_id, deleted, delivery_id, key, hash)
+SELECT CAST(substr(value, 1, 10) AS INTEGER), CAST(substr(value, 11, 1) AS INTEGER),
+    nullif(CAST(substr(value, 12, 19) AS INTEGER), 0), substr(value, 31, 16), substr(value, 47, 16)
+FROM carray(:packed) WHERE true
+ON CONFLICT (connection_id, key) DO UPDATE SET hash = excluded.hash, deleted = excluded.deleted,
+    delivery_id = excluded.delivery_id;
+
+-- name: insert_origins
+-- Where ranges of versions came from.
+INSERT INTO origins (id, last_sequence, connection_id, origin, run_id, page, delivery_id, connector_version_id,
+    observed_at)
+SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7,
+    value ->> 8
+FROM json_each(:rows);
+
+-- name: move_populations
+-- Count births and deaths of records.
+INSERT INTO populations (connection_id, type_id, live)
+SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each(:rows) WHERE true
+ON CONFLICT (connection_id, type_id) DO UPDATE SET live = live + excluded.live;
+
+-- name: count_hours
+-- Add to what streams did within their hour.
+INSERT INTO stream_hours (stream_id, hour, created, updated, unchanged, duplicate, stale, deleted, quarantined,
+    poll_changes, webhook_changes)
+SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7,
+    value ->> 8, value ->> 9, value ->> 10
+FROM json_each(:rows) WHERE true
+ON CONFLICT (stream_id, hour) DO UPDATE SET created = created + excluded.created, updated = updated + excluded.updated,
+    unchanged = unchanged + excluded.unchanged, duplicate = duplicate + excluded.duplicate,
+    stale = stale + excluded.stale, deleted = deleted + excluded.deleted,
+    quarantined = quarantined + excluded.quarantined, poll_changes = poll_changes + excluded.poll_changes,
+    webhook_changes = webhook_changes + excluded.webhook_changes;
+
+-- name: note_records
+-- The instant at which streams last had a record.
+UPDATE streams SET last_record_at = max(coalesce(streams.last_record_at, j.at), j.at)
+FROM (SELECT value ->> 0 AS id, value ->> 1 AS at FROM json_each(:rows)) j
+WHERE streams.id = j.id;
+
+-- name: set_aside
+-- Quarantine one record; one that waits already is renewed.
+INSERT INTO quarantine (connection_id, stream_id, type, source_id, idempotency_key, payload, reason, as_of, created_at,
+    run_id, page, delivery_id)
+VALUES (:connection_id, :stream_id, :type, :source_id, :idempotency_key, :payload, :reason, :as_of, :created_at,
+    :run_id, :page, :delivery_id)
+ON CONFLICT (stream_id, type, idempotency_key) WHERE state = 'waiting' DO UPDATE SET payload = excluded.payload,
+    reason = excluded.reason, as_of = excluded.as_of, source_id = excluded.source_id, run_id = excluded.run_id,
+    page = excluded.page, delivery_id = excluded.delivery_id;

@@ -1,0 +1,101 @@
+"""Quarantined records: listed, released after a repair, or dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import apsw
+
+from headwater.clock import from_micros, to_micros
+from headwater.errors import NotFoundError
+from headwater.intention import LIST_LIMIT, LIST_LIMIT_MAX, CommitResult
+from headwater.record import Counts, Emission, Outcome, QuarantinedRecord
+from headwater.stores.sqlite.database import Row, execute, json_text, queries, rows
+from headwater.stores.sqlite.ingest import Parcel, Plan
+
+_sql = queries("records.sql")
+
+
+def quarantined(
+    db: apsw.Connection,
+    *,
+    connection: str | None = None,
+    stream: str | None = None,
+    state: str | None = "waiting",
+    after: int | None = None,
+    limit: int = LIST_LIMIT,
+) -> Sequence[QuarantinedRecord]:
+    """See `RecordStore.quarantined`."""
+    found = rows(
+        db,
+        _sql["quarantined"],
+        connection=connection,
+        stream=stream,
+        state=state,
+        after=after,
+        limit=min(limit, LIST_LIMIT_MAX),
+    )
+    return [_record(one) for one in found]
+
+
+def release_quarantined(
+    db: apsw.Connection, releases: Sequence[tuple[int, Emission]], *, at: datetime, connector_version: str
+) -> CommitResult:
+    """See `RecordStore.release_quarantined`; the versions name the run or delivery that brought the record first."""
+    ids = json_text([record_id for record_id, _ in releases])
+    homes = {home["id"]: home for home in rows(db, _sql["releasable"], ids=ids)}
+    if missing := [record_id for record_id, _ in releases if record_id not in homes]:
+        raise NotFoundError(f"There is no quarantined record {missing[0]}.")
+    parcels = [
+        _parcel(homes[record_id], emission, at=to_micros(at), connector_version=connector_version)
+        for record_id, emission in releases
+    ]
+    plan = Plan(db, parcels)
+    counts, outcomes = Counts(), list[Outcome]()
+    for parcel in parcels:
+        effects = plan.weigh(parcel)
+        plan.merge(effects)
+        counts.add(effects.result.counts)
+        outcomes += effects.result.outcomes
+    plan.write()
+    execute(db, _sql["release"], ids=ids)
+    return CommitResult(counts=counts, outcomes=outcomes)
+
+
+def drop_quarantined(db: apsw.Connection, ids: Sequence[int]) -> int:
+    """See `RecordStore.drop_quarantined`."""
+    return execute(db, _sql["drop"], ids=json_text(list(ids)))
+
+
+def _parcel(home: Row, emission: Emission, *, at: int, connector_version: str) -> Parcel:
+    return Parcel(
+        connection_id=home["connection_id"],
+        partition=home["partition"],
+        emissions=[emission],
+        quarantined=(),
+        origin="replay",
+        connector_version=connector_version,
+        at=at,
+        run_id=home["run_id"],
+        page=home["page"],
+        delivery_id=home["delivery_id"],
+    )
+
+
+def _record(found: Row) -> QuarantinedRecord:
+    return QuarantinedRecord(
+        id=found["id"],
+        connection=found["connection_key"],
+        stream=found["stream_key"],
+        type=found["type"],
+        source_id=found["source_id"],
+        idempotency_key=found["idempotency_key"],
+        reason=found["reason"],
+        payload=found["payload"].decode("utf-8", "replace"),
+        as_of=from_micros(found["as_of"]),
+        created_at=from_micros(found["created_at"]),
+        run_id=found["run_id"],
+        delivery_id=found["delivery_id"],
+        state=found["state"],
+    )

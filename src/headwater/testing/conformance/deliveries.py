@@ -1,0 +1,327 @@
+"""The inbox: Invariants 1, 2, 5, 6, 7 and 11."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from headwater.delivery import ClaimedDelivery, DeliveryFilter, DeliveryState
+from headwater.errors import FencedError, NotFoundError
+from headwater.intention import CommitResult, DeliveryFailure, StoredConnection
+from headwater.record import Outcome
+from headwater.testing.clock import START
+from headwater.testing.conformance.world import World, at, broken, declaration, done, emission, new_delivery, refused
+
+
+def _failure(claim: ClaimedDelivery, **overrides: Any) -> DeliveryFailure:
+    fields: dict[str, Any] = {
+        "at": START, "state": DeliveryState.PENDING, "due_at": at(50), "error_code": "retry.provider", "error": "503",
+        "traceback": None,
+    }  # fmt: skip
+    return DeliveryFailure(claim=claim, **{**fields, **overrides})
+
+
+async def _receive(world: World, *provider_ids: str) -> StoredConnection:
+    connection = await world.connect(streams=())
+    declarations = [declaration("events", mode="webhook"), declaration("customers")]
+    await world.store.declare_streams(connection.id, declarations, at=START)
+    if provider_ids:
+        await world.deliver(connection.id, *provider_ids)
+    return connection
+
+
+async def a_delivery_is_stored_as_it_came(world: World) -> None:
+    """Bytes, headers and instant; listings leave the body out."""
+    connection = await _receive(world)
+    body = bytes(range(256))
+    (one,) = await world.store.append_deliveries(
+        [new_delivery(connection.id, "evt_1", 5, body=body, headers='{"x":"é"}'.encode(), event_type=None)]
+    )
+    assert not one.duplicate
+    stored = await world.store.delivery(one.id)
+    assert stored is not None
+    assert (stored.body, stored.headers, stored.body_bytes) == (body, {"x": "é"}, 256)
+    assert (stored.state, stored.received_at, stored.event_type) == (DeliveryState.PENDING, at(5), None)
+    assert (stored.connection, stored.connector, stored.provider_id) == ("acme", "shop", "evt_1")
+    (listed,) = await world.store.deliveries(DeliveryFilter())
+    assert (listed.body, listed.headers) == (None, {})
+    assert await world.store.delivery(999) is None
+    assert await world.store.append_deliveries([]) == []
+    await refused(NotFoundError, world.store.append_deliveries([new_delivery(999, "evt_2")]))
+
+
+async def redelivery_is_a_visible_duplicate(world: World) -> None:
+    """Within one call and over many; another connection's same id is another delivery."""
+    connection = await _receive(world)
+    other = await world.connect("other")
+    given = [new_delivery(connection.id, name) for name in ("a", "b", "a")]
+    first = await world.store.append_deliveries([*given, new_delivery(other.id, "a")])
+    assert [one.duplicate for one in first] == [False, False, True, False]
+    assert first[2].id == first[0].id
+    (again,) = await world.store.append_deliveries([new_delivery(connection.id, "a", 60)])
+    assert (again.id, again.duplicate) == (first[0].id, True)
+    stored = await world.store.delivery(first[0].id)
+    assert stored is not None
+    assert (stored.duplicates, stored.last_duplicate_at) == (2, at(60))
+    assert await world.store.count_deliveries(DeliveryFilter()) == 3
+
+
+async def a_hundred_at_once_are_one(world: World) -> None:
+    """The same delivery on a hundred requests at the same time."""
+    connection = await _receive(world)
+    results = await asyncio.gather(
+        *(world.store.append_deliveries([new_delivery(connection.id, "evt")]) for _ in range(100))
+    )
+    assert sum(not appended[0].duplicate for appended in results) == 1
+    assert len({appended[0].id for appended in results}) == 1
+    assert await world.store.pending_deliveries() == 1
+
+
+async def a_claim_is_exclusive_until_its_lease_ends(world: World) -> None:
+    """Oldest first, at most so many; then another may take it, and the first holder is fenced."""
+    await _receive(world, "a", "b", "c")
+    first = await world.claim(limit=2)
+    assert [claim.provider_id for claim in first] == ["a", "b"]
+    assert (first[0].attempt, first[0].epoch, first[0].body) == (1, 1, b'{"ok":true}')
+    assert first[0].headers == {"content-type": "application/json"}
+    assert [claim.provider_id for claim in await world.claim()] == ["c"]
+    assert await world.claim(at(59)) == []
+    again = await world.claim(at(60))
+    assert [claim.provider_id for claim in again] == ["a", "b", "c"]
+    assert (again[0].attempt, again[0].epoch) == (2, 2)
+    await refused(FencedError, world.store.finish_delivery(done(first[0], emission("x", "x"))))
+    await refused(FencedError, world.store.fail_delivery(_failure(first[0])))
+    assert await world.store.record("acme", "customer", "x") is None
+    await world.store.finish_delivery(done(again[0], emission("x", "x")))
+
+
+async def readmitted_claims_may_be_taken_at_once(world: World) -> None:
+    """A process that starts after a crash need not wait for the leases of the one before, which is fenced."""
+    await _receive(world, "a")
+    (before,) = await world.claim()
+    assert await world.claim() == []
+    await world.store.readmit(at(1))
+    (after,) = await world.claim(at(1))
+    assert (after.id, after.epoch) == (before.id, 2)
+    await refused(FencedError, world.store.finish_delivery(done(before, emission("x", "x"))))
+
+
+async def racing_claims_share_nothing(world: World) -> None:
+    """Each delivery goes to one of them."""
+    await _receive(world, *(f"e{number}" for number in range(40)))
+    claims = await asyncio.gather(*(world.claim(limit=10) for _ in range(6)))
+    taken = [claim.id for batch in claims for claim in batch]
+    assert len(taken) == len(set(taken)) == 40
+
+
+async def a_paused_connection_is_not_dispatched(world: World) -> None:
+    """Its deliveries are still stored."""
+    connection = await _receive(world, "a")
+    await world.store.pause_connection(connection.id, reason="x", needs_attention=True, at=START)
+    await world.deliver(connection.id, "b")
+    assert await world.claim() == []
+    await world.store.resume_connection(connection.id, at=START)
+    assert len(await world.claim()) == 2
+
+
+async def an_ordered_connection_gives_one_at_a_time(world: World) -> None:
+    """None while its oldest is claimed or waits for its retry."""
+    connection = await _receive(world, "a", "b")
+    other = await world.connect("other")
+    await world.deliver(other.id, "x", "y")
+    first = await world.claim(ordered_connections=[connection.id])
+    assert [claim.provider_id for claim in first] == ["a", "x", "y"]
+    assert await world.claim(ordered_connections=[connection.id]) == []
+    await world.store.fail_delivery(_failure(first[0], due_at=at(50)))
+    assert await world.claim(at(49), ordered_connections=[connection.id]) == []
+    (again,) = await world.claim(at(50), ordered_connections=[connection.id])
+    await world.store.finish_delivery(done(again))
+    assert [one.provider_id for one in await world.claim(at(50), ordered_connections=[connection.id])] == ["b"]
+
+
+async def emissions_and_done_commit_together(world: World) -> None:
+    """Over several streams; the versions name their delivery."""
+    await _receive(world, "a")
+    (claim,) = await world.claim()
+    result = await world.store.finish_delivery(
+        done(
+            claim,
+            emission("c1", "x", key="evt"),
+            emission("e1", "y", type="event", stream="events"),
+            now=at(5),
+            quarantined=[broken("bad")],
+        )
+    )
+    assert result.outcomes == [Outcome.CREATED, Outcome.CREATED]
+    stored = await world.store.delivery(claim.id)
+    assert stored is not None
+    assert (stored.state, stored.ignored, stored.finished_at, stored.attempts) == (DeliveryState.DONE, False, at(5), 1)
+    assert (stored.counts.created, stored.counts.quarantined, stored.due_at) == (2, 1, None)
+    versions = await world.store.versions_of_delivery(claim.id)
+    assert [(one.type, one.stream, one.origin) for one in versions] == [
+        ("event", "events", "webhook"),
+        ("customer", "customers", "webhook"),
+    ]
+    assert {(one.delivery_id, one.run_id, one.page) for one in versions} == {(claim.id, None, None)}
+    states = {state.stream: state for state in await world.store.streams(at=at(10))}
+    assert states["customers"].last_record_at == states["events"].last_record_at == at(5)
+    assert (states["customers"].last_success_at, states["events"].last_success_at) == (None, at(5))
+    assert states["events"].counts_24h.created == 1
+
+
+async def an_ignored_delivery_is_done(world: World) -> None:
+    """No stream wanted it: accepted and told apart."""
+    await _receive(world, "a")
+    (claim,) = await world.claim()
+    await world.store.finish_delivery(done(claim, now=at(3)))
+    stored = await world.store.delivery(claim.id)
+    assert stored is not None
+    assert (stored.state, stored.ignored) == (DeliveryState.DONE, True)
+    assert (await world.state(stream="events")).last_success_at == at(3)
+
+
+async def finishing_many_isolates_each(world: World) -> None:
+    """Each all or nothing by itself: a retaken claim does not harm the others."""
+    await _receive(world, "a", "b", "c")
+    claims = await world.claim()
+    (retaken,) = await world.claim(at(60), limit=1)
+    commits = [done(claim, emission(claim.provider_id, "x", key=claim.provider_id)) for claim in claims]
+    results = await world.store.finish_deliveries(commits)
+    assert isinstance(results[0], FencedError)
+    assert [isinstance(result, CommitResult) for result in results[1:]] == [True, True]
+    assert await world.store.record("acme", "customer", "a") is None
+    assert (await world.current("b")).version == (await world.current("c")).version == 1
+    again = await world.store.finish_delivery(done(retaken, emission("a", "x", key="a")))
+    assert again.outcomes == [Outcome.CREATED]
+    assert await world.store.finish_deliveries([]) == []
+
+
+async def finishing_twice_counts_once(world: World) -> None:
+    """The answer was lost: the same commit again changes nothing."""
+    await _receive(world, "a")
+    (claim,) = await world.claim()
+    commit = done(claim, emission("c", "x", key="evt"))
+    await world.store.finish_delivery(commit)
+    again = await world.store.finish_delivery(commit)
+    assert again.outcomes == [Outcome.DUPLICATE]
+    stored = await world.store.delivery(claim.id)
+    assert stored is not None
+    assert (stored.counts.created, stored.counts.duplicate) == (1, 0)
+
+
+async def a_failed_attempt_waits_or_dies(world: World) -> None:
+    """Invariant 5: pending again later, or dead with its traceback."""
+    await _receive(world, "a")
+    (claim,) = await world.claim()
+    await world.store.fail_delivery(_failure(claim))
+    assert await world.claim(at(49)) == []
+    (again,) = await world.claim(at(50))
+    assert (again.attempt, again.is_replay) == (2, False)
+    await world.store.fail_delivery(
+        _failure(again, state=DeliveryState.DEAD, due_at=None, at=at(51), traceback="line 1", error_code="stop.handler")
+    )
+    stored = await world.store.delivery(claim.id)
+    assert stored is not None
+    assert (stored.state, stored.finished_at, stored.attempts) == (DeliveryState.DEAD, at(51), 2)
+    assert (stored.error_code, stored.error, stored.traceback) == ("stop.handler", "503", "line 1")
+    assert await world.claim(at(9999)) == []
+    assert await world.store.pending_deliveries() == 0
+    state = await world.state(stream="events")
+    assert (state.dead, state.pending, state.last_error) == (1, 0, "503")
+
+
+async def replay_changes_nothing_that_was_right(world: World) -> None:
+    """Invariant 6: done and dead ones are dispatched anew, with a new budget of attempts and the same effect."""
+    await _receive(world, "a", "b")
+    claims = await world.claim()
+    await world.store.finish_delivery(done(claims[0], emission("c", "x", key="evt")))
+    await world.store.fail_delivery(_failure(claims[1], state=DeliveryState.DEAD, due_at=None))
+    assert await world.store.replay_deliveries(DeliveryFilter(), at=at(5)) == 2
+    again = await world.claim(at(5))
+    assert [(claim.attempt, claim.epoch, claim.is_replay) for claim in again] == [(1, 2, True), (1, 2, True)]
+    result = await world.store.finish_delivery(done(again[0], emission("c", "x", key="evt"), origin="replay"))
+    assert result.outcomes == [Outcome.DUPLICATE]
+    assert await world.history("c") == [(1, "x", False)]
+    await refused(FencedError, world.store.finish_delivery(done(claims[0], emission("d", "x"))))
+
+
+async def replay_leaves_a_claimed_delivery_to_its_holder(world: World) -> None:
+    """What is being dispatched is not dispatched beside itself."""
+    await _receive(world, "a")
+    (claim,) = await world.claim()
+    assert await world.store.replay_deliveries(DeliveryFilter(), at=at(5)) == 1
+    assert await world.claim(at(5)) == []
+    await world.store.finish_delivery(done(claim, emission("c", "x")))
+
+
+async def filters_select_the_same_everywhere(world: World) -> None:
+    """Listed, counted and replayed by every given field."""
+    connection = await _receive(world)
+    other = await world.connect("other")
+    types = {"a": "created", "b": "updated", "c": None}
+    await world.store.append_deliveries(
+        [new_delivery(connection.id, name, 10 * index, event_type=types[name]) for index, name in enumerate(types)]
+    )
+    await world.deliver(other.id, "d", seconds=30)
+    (claim,) = await world.claim(limit=1)
+    await world.store.fail_delivery(_failure(claim, state=DeliveryState.DEAD, due_at=None, error_code="stop.handler"))
+    expected = {
+        "": DeliveryFilter(),
+        "abc": DeliveryFilter(connection="acme"),
+        "d": DeliveryFilter(connection="other"),
+        "a": DeliveryFilter(state=DeliveryState.DEAD),
+        "bcd": DeliveryFilter(state=DeliveryState.PENDING),
+        "b": DeliveryFilter(event_type="updated"),
+        "bc": DeliveryFilter(received_from=at(10), received_to=at(30)),
+        "ac": DeliveryFilter(ids=[claim.id, claim.id + 2]),
+    }
+    for names, which in expected.items():
+        listed = await world.store.deliveries(which)
+        assert sorted(one.provider_id for one in listed) == sorted(names or "abcd")
+        assert await world.store.count_deliveries(which) == len(names or "abcd")
+    assert await world.store.count_deliveries(DeliveryFilter(ids=[])) == 0
+    dead = DeliveryFilter(error_code="stop.handler", state=DeliveryState.DEAD, connection="acme")
+    assert await world.store.replay_deliveries(dead, at=START) == 1
+    newest = await world.store.deliveries(DeliveryFilter(), limit=2)
+    assert [one.provider_id for one in newest] == ["d", "c"]
+    assert [one.provider_id for one in await world.store.deliveries(DeliveryFilter(), after=newest[1].id)] == ["b", "a"]
+
+
+async def rejections_are_counted_by_hour_and_reason(world: World) -> None:
+    """Invariant 11: counted with the latest sample, never dispatchable."""
+    connection = await _receive(world)
+    for seconds, reason in ((0, "bad signature"), (10, "bad signature"), (20, "too old"), (3700, "bad signature")):
+        await world.store.reject_delivery(connection.id, reason=reason, at=at(seconds), sample=f"sample {seconds}")
+    rejections = await world.store.rejections(connection="acme")
+    assert [(one.reason, one.hour, one.count, one.sample) for one in rejections] == [
+        ("bad signature", at(3600), 1, "sample 3700"),
+        ("too old", START, 1, "sample 20"),
+        ("bad signature", START, 2, "sample 10"),
+    ]
+    assert rejections[2].last_at == at(10)
+    assert await world.store.rejections(connection="nobody") == []
+    assert await world.store.pending_deliveries() == 0
+    assert (await world.state(stream="events", now=at(3800))).rejected_24h == 4
+    await refused(NotFoundError, world.store.reject_delivery(999, reason="x", at=START, sample=""))
+
+
+async def webhook_streams_show_their_connections_deliveries(world: World) -> None:
+    """Last one, those of the day, pending and dead."""
+    connection = await _receive(world, "a", "b", "a")
+    await world.deliver(connection.id, "a", seconds=40)
+    state = await world.state(stream="events", now=at(60))
+    assert (state.last_delivery_at, state.deliveries_24h, state.pending, state.dead) == (at(40), 2, 2, 0)
+    assert (await world.state(stream="customers")).last_delivery_at is None
+    assert (await world.state(stream="events", now=at(26 * 3600))).deliveries_24h == 0
+
+
+async def drift_is_what_polls_found_and_webhooks_missed(world: World) -> None:
+    """A share of a day's changes; unknown where no webhook came."""
+    await _receive(world, "a")
+    await world.ingest(emission("a", "x", 1))
+    assert (await world.state(stream="customers")).drift is None
+    (claim,) = await world.claim()
+    changed = [emission(name, "y", 2, key=name) for name in ("a", "b", "c")]
+    await world.store.finish_delivery(done(claim, *changed))
+    assert (await world.state(stream="customers", now=at(60))).drift == 0.25
+    assert (await world.state(stream="customers", now=at(26 * 3600))).drift is None

@@ -1,0 +1,18 @@
+"""A short form of the programme of kills: `make crash` runs the long one."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "crash"))
+
+import cycles
+
+CYCLES = 2 * len(cycles.NAMES)
+
+
+def test_killed_at_every_failpoint_nothing_is_lost_and_nothing_happens_twice(tmp_path):
+    figures = asyncio.run(cycles.programme(tmp_path, cycles=CYCLES, seed=7))
+    assert figures.problems == []
+    assert sum(figures.kills.values()) >= len(cycles.NAMES)
+    assert figures.acked > 0

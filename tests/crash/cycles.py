@@ -1,0 +1,327 @@
+"""Kill the real server with SIGKILL at each named failpoint, again and again, and compare its store with the truth.
+
+A fake Stripe on loopback lives on (creates, updates, deletes, fails, sends webhooks and sends them again); `headwater
+serve` polls and receives, is killed, and starts anew. In the end, without faults, the store must equal the provider's
+ledger: nothing lost, nothing twice.
+
+Usage: python tests/crash/cycles.py [--cycles 500] [--seed 1] [--keep FOLDER]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import random
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+import msgspec
+import uvicorn
+
+from headwater import failpoint
+from headwater.canonical.registry import shipped
+from headwater.clock import SystemClock
+from headwater.testing import provider_webhook
+from headwater.testing.drive import loaded_project
+from headwater.testing.provider import API_KEY, FakeStripe, Faults, WebhookFaults, post_over, seed_account
+
+ROOT = Path(__file__).parent.parent.parent
+PROJECT = ROOT / "connectors" / "stripe"
+HEADWATER = str(Path(sys.executable).parent / "headwater")
+SECRET = "whsec_crash"
+CYCLE_SECONDS_MAX = 6.0  # a cycle whose failpoint is not passed by then is killed wherever it is
+SETTLE_SECONDS_MAX = 180.0
+COMMANDS = {
+    "migration.before_commit": ["streams", "--json"],
+    "replay.before_commit": ["deliveries", "replay", "--state", "done", "--yes"],
+}
+NAMES = tuple(sorted(failpoint.NAMES))  # those without a command of their own are passed by `serve`
+
+
+@dataclass
+class Figures:
+    """What a programme of kills came to."""
+
+    cycles: int = 0
+    kills: Counter[str] = field(default_factory=Counter)  # by the failpoint at which it died
+    elsewhere: int = 0  # killed wherever it was, since its failpoint was not passed in time
+    acked: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+class Rig:
+    """One installation, one provider, and the child between them."""
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        self.folder = folder
+        self.random = random.Random(seed)
+        self.provider = FakeStripe(seed, SystemClock())
+        self.figures = Figures()
+        self.acked: set[str] = set()
+        self.port = free_port()
+
+    @property
+    def database(self) -> Path:
+        return self.folder / "crash.db"
+
+    def command(self, *words: str, failpoint: str = "", database: Path | None = None) -> subprocess.Popen[bytes]:
+        """Start a `headwater` command in the installation."""
+        environment = os.environ | {"HEADWATER_DATABASE": str(database or self.database)}
+        if failpoint:
+            environment["HEADWATER_FAILPOINT"] = failpoint
+        with (self.folder / "child.log").open("ab") as log:
+            return subprocess.Popen([HEADWATER, *words], cwd=self.folder, env=environment, stdout=log, stderr=log)
+
+    async def ended(self, child: subprocess.Popen[bytes], seconds: float) -> int | None:
+        """The exit code of a child, or None when it lives on after so long."""
+        deadline = time.monotonic() + seconds
+        while child.poll() is None and time.monotonic() < deadline:
+            await asyncio.sleep(0.02)
+        return child.poll()
+
+    async def install(self, api_port: int) -> None:
+        """One Stripe connection, and its webhook URL registered at the provider."""
+        (self.folder / "headwater.toml").write_text(f'projects = ["{PROJECT}"]\nport = {self.port}\n')
+        words = ["connections", "add", "stripe", "--key", "acme", "--set", f"api_base=http://127.0.0.1:{api_port}"]
+        for name, secret in (("api_key", API_KEY), ("webhook_secret", SECRET)):
+            (self.folder / name).write_text(secret)
+            words += ["--secret-file", f"{name}={name}"]
+        child = self.command(*words)
+        assert await self.ended(child, 60) == 0, (self.folder / "child.log").read_text()
+        with self.read() as database:
+            (endpoint,) = database.execute("select endpoint_id from connections").fetchone()
+        url = f"http://127.0.0.1:{self.port}/webhooks/stripe/{endpoint}"
+        self.provider.webhooks.register(url, secret=SECRET)
+
+    @contextlib.contextmanager
+    def read(self):
+        """The store's file, read by a plain SQLite client."""
+        database = sqlite3.connect(f"file:{self.database}?mode=ro", uri=True)
+        try:
+            yield database
+        finally:
+            database.close()
+
+    def make_due(self) -> None:
+        """Bring the next tick of every poll stream to now: time passes quickly here."""
+        with contextlib.closing(sqlite3.connect(self.database, timeout=30)) as database, database:
+            database.execute("update streams set next_tick_at = 0, blocked_until = null where mode = 'poll'")
+            database.execute("update runs set due_at = 0 where state in ('scheduled', 'retrying')")
+            database.execute("update deliveries set due_at = 0 where state = 'pending'")
+
+    async def cycle(self) -> None:
+        """Start the server with one failpoint armed, and wait until it is dead."""
+        name = NAMES[self.figures.cycles % len(NAMES)]
+        self.figures.cycles += 1
+        nth = self.random.choice((1, 1, 2, 3, 5, 8))
+        if name in COMMANDS:
+            # A migration can only be killed on a database that has it still to do.
+            fresh = self.folder / f"fresh-{self.figures.cycles}.db" if name.startswith("migration") else None
+            child = self.command(*COMMANDS[name], failpoint=name, database=fresh)
+        else:
+            self.make_due()
+            child = self.command("serve", failpoint=f"{name}:{nth}")
+        code = await self.ended(child, CYCLE_SECONDS_MAX)
+        if code == -signal.SIGKILL:
+            self.figures.kills[name] += 1
+        elif code is None:
+            child.kill()
+            child.wait()
+            self.figures.elsewhere += 1
+        elif name not in COMMANDS:
+            self.figures.problems.append(f"cycle {self.figures.cycles}: the server ended by itself with {code}")
+
+    async def settle(self) -> None:
+        """Without faults: serve until every delivery is done, then until every stream was polled to its end."""
+        self.provider.faults = Faults()
+        self.provider.webhooks.faults = WebhookFaults()
+        await self.serve_until(self.deliveries_waiting)
+        started = time.time() * 1e6
+        await self.serve_until(lambda: self.streams_behind(started))
+
+    async def serve_until(self, waiting: Callable[[], dict[str, int]]) -> None:
+        """Serve until nothing waits, then end by SIGTERM, which is an end in order."""
+        self.make_due()
+        child = self.command("serve")
+        deadline = time.monotonic() + SETTLE_SECONDS_MAX
+        while any(waiting().values()):
+            if child.poll() is not None or time.monotonic() > deadline:
+                self.figures.problems.append(f"it did not settle: {waiting()}")
+                break
+            await asyncio.sleep(0.1)
+        child.send_signal(signal.SIGTERM)
+        if await self.ended(child, 60) != 0:
+            self.figures.problems.append(f"SIGTERM ended the server with {child.poll()}")
+
+    def deliveries_waiting(self) -> dict[str, int]:
+        """What is still to be sent or dispatched."""
+        with self.read() as database:
+            (pending,) = database.execute("select count(*) from deliveries where state = 'pending'").fetchone()
+        return {"to send": self.provider.webhooks.waiting, "pending": pending}
+
+    def streams_behind(self, started: float) -> dict[str, int]:
+        """Poll streams that have not succeeded since `started`."""
+        with self.read() as database:
+            (behind,) = database.execute(
+                "select count(*) from streams where mode = 'poll' and coalesce(last_success_at, 0) < ?", (started,)
+            ).fetchone()
+        return {"streams behind": behind}
+
+    def verify(self) -> None:
+        """Compare the store with the ledger, object by object, and look for anything that happened twice."""
+        self.figures.acked = len(self.acked)
+        with self.read() as database:
+            for resource in loaded_project(PROJECT).module("lib.stream").RESOURCES:
+                self.compare(database, resource)
+            self.look_for_repetition(database)
+            known = {row[0] for row in database.execute("select provider_id from deliveries")}
+            bad = database.execute("select count(*) from deliveries where state <> 'done'").fetchone()[0]
+        self.report("acked deliveries are not stored", self.acked - known)
+        self.report("deliveries are not done", range(bad))
+
+    def compare(self, database: sqlite3.Connection, resource) -> None:
+        """One stream's live objects against its records."""
+        kind = resource.canonical_type
+        encode = shipped()[kind].encode
+        truth = {
+            key: encode(resource.transform(dict(state)))
+            for key, state in self.provider.ledger.current(resource.stream).items()
+        }
+        stored = dict(
+            database.execute(
+                "select r.source_id, v.payload from records r join types t on t.id = r.type_id "
+                "join versions v on v.sequence = r.sequence where t.name = ? and not r.deleted",
+                (kind,),
+            )
+        )
+        self.report(f"records of {resource.stream} are lost", truth.keys() - stored.keys())
+        self.report(f"records of {resource.stream} should not be", stored.keys() - truth.keys())
+        wrong = [key for key in truth.keys() & stored.keys() if bytes(stored[key]) != truth[key]]
+        self.report(f"records of {resource.stream} differ", wrong)
+
+    def look_for_repetition(self, database: sqlite3.Connection) -> None:
+        """No version repeats the one that was current before it; numbers have no gap; sequences are unique by key."""
+        last: dict[tuple, tuple] = {}
+        numbers: dict[tuple, int] = {}
+        rows = database.execute(
+            "select connection_id, type_id, source_id, version, stale, deleted, hash from versions order by sequence"
+        )
+        for connection, kind, source, version, stale, deleted, content in rows:
+            place = (connection, kind, source)
+            if version != numbers.get(place, 0) + 1:
+                self.figures.problems.append(f"{source}: version {version} follows {numbers.get(place, 0)}")
+            numbers[place] = version
+            if not stale:
+                if last.get(place) == (deleted, content):
+                    self.figures.problems.append(f"{source}: version {version} took effect twice")
+                last[place] = (deleted, content)
+
+    def report(self, words: str, what) -> None:
+        """Note a problem where there is one."""
+        names = sorted(map(str, what))
+        if names:
+            self.figures.problems.append(f"{len(names)} {words}: {', '.join(names[:3])}")
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+@contextlib.asynccontextmanager
+async def living(rig: Rig) -> AsyncIterator[int]:
+    """The provider over loopback, with activity and webhooks, for the block; its port."""
+    port = free_port()
+    usual, provider_webhook.RETRY_SECONDS = provider_webhook.RETRY_SECONDS, (0.3,) * 100_000  # there are no hours here
+    server = uvicorn.Server(uvicorn.Config(rig.provider, host="127.0.0.1", port=port, log_level="critical"))
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
+        post = post_over(session)
+
+        async def noted(url: str, headers: dict[str, str], body: bytes) -> int:
+            try:
+                status = await post(url, headers, body)
+            except aiohttp.ClientError as error:
+                raise OSError(str(error)) from error
+            if 200 <= status < 300:
+                rig.acked.add(msgspec.json.decode(body)["id"])
+            return status
+
+        rig.provider.webhooks.post = noted
+        tasks = [asyncio.create_task(server.serve()), asyncio.create_task(rig.provider.webhooks.serve())]
+        try:
+            while not server.started:
+                await asyncio.sleep(0.01)
+            yield port
+        finally:
+            provider_webhook.RETRY_SECONDS = usual
+            rig.provider.webhooks.stop()
+            server.should_exit = True
+            await asyncio.gather(*tasks)
+
+
+async def programme(folder: Path, *, cycles: int, seed: int) -> Figures:
+    """So many kills, then the comparison."""
+    rig = Rig(folder, seed)
+    seed_account(rig.provider, customers=120)
+    async with living(rig) as api_port:
+        await rig.install(api_port)
+        rig.provider.faults = Faults(rate_limited=0.02, failed=0.02, reset=0.01, churn=0.05)
+        rig.provider.webhooks.faults = WebhookFaults(duplicated=0.1, reordered=0.2, late=0.1, late_seconds=3.0,
+                                                     lost_response=0.1)  # fmt: skip
+        acting = asyncio.create_task(rig.provider.activity.serve(rig.provider.clock, per_second=20))
+        for _ in range(cycles):
+            await rig.cycle()
+        rig.provider.activity.stop()
+        await acting
+        await rig.settle()
+    rig.verify()
+    return rig.figures
+
+
+def main() -> int:
+    """See the module."""
+    options = argparse.ArgumentParser()
+    options.add_argument("--cycles", type=int, default=500)
+    options.add_argument("--seed", type=int, default=1)
+    options.add_argument("--keep", type=Path)
+    chosen = options.parse_args()
+    with contextlib.ExitStack() as stack:
+        folder = chosen.keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="headwater-crash-")))
+        folder.mkdir(exist_ok=True)
+        started = time.monotonic()
+        figures = asyncio.run(programme(folder, cycles=chosen.cycles, seed=chosen.seed))
+    print(
+        json.dumps(
+            {
+                "cycles": figures.cycles,
+                "killed_at_failpoint": dict(sorted(figures.kills.items())),
+                "killed_elsewhere": figures.elsewhere,
+                "acked": figures.acked,
+                "problems": figures.problems,
+                "seconds": round(time.monotonic() - started),
+                "seed": chosen.seed,
+            },
+            indent=1,
+        )
+    )
+    return 1 if figures.problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+"""The configuration: where a setting comes from, and what a wrong one is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from headwater import config
+from headwater.errors import ConfigError
+
+
+def test_nothing_said_gives_the_defaults_below_the_directory(tmp_path: Path) -> None:
+    chosen = config.load({}, directory=tmp_path)
+    assert chosen.database == tmp_path / ".headwater/headwater.db"
+    assert chosen.key_file == tmp_path / ".headwater/headwater.key"
+    assert (chosen.host, chosen.port, chosen.base_url) == ("127.0.0.1", 8700, "http://127.0.0.1:8700")
+
+
+def test_the_environment_comes_before_the_file_and_an_option_before_both(tmp_path: Path) -> None:
+    (tmp_path / "headwater.toml").write_text('port = 1000\nslots = 3\ndatabase = "data/x.db"\n')
+    chosen = config.load({"HEADWATER_PORT": "2000"}, directory=tmp_path)
+    assert (chosen.port, chosen.slots, chosen.database) == (2000, 3, tmp_path / "data/x.db")
+    assert config.load({"HEADWATER_PORT": "2000"}, directory=tmp_path, port=3000, host=None).port == 3000
+
+
+def test_paths_in_a_file_are_relative_to_that_file(tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    file = tmp_path / "etc" / "hw.toml"
+    file.write_text('projects = ["stripe", "/opt/github"]\n')
+    chosen = config.load({"HEADWATER_CONFIG": str(file)}, directory=tmp_path)
+    assert chosen.projects == (tmp_path / "etc/stripe", Path("/opt/github"))
+    assert config.load({"HEADWATER_PROJECTS": "a:b"}, directory=tmp_path).projects == (tmp_path / "a", tmp_path / "b")
+
+
+def test_every_problem_is_told_at_once_with_its_near_miss(tmp_path: Path) -> None:
+    (tmp_path / "headwater.toml").write_text('prot = 1\nlog_format = "xml"\npublic_url = "hooks.example.com"\n')
+    environ = {"HEADWATER_SLOTS": "many", "HEADWATER_DATABSE": "x", "HEADWATER_FAILPOINT": "page.fetched"}
+    with pytest.raises(ConfigError) as caught:
+        config.load(environ, directory=tmp_path)
+    message = str(caught.value)
+    for part in (
+        "unknown setting `prot`, did you mean `port`?",
+        "log_format must be one of text, json",
+        "public_url must be a URL",
+        "HEADWATER_SLOTS must be a whole number from 1 to 1000",
+        "unknown variable HEADWATER_DATABSE, did you mean `HEADWATER_DATABASE`?",
+    ):
+        assert part in message
+    assert "FAILPOINT" not in message
+
+
+@pytest.mark.parametrize("text", ["port = true", "port = 70000", 'projects = "one', "slots = 0", "host = ''"])
+def test_a_value_of_the_wrong_kind_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "headwater.toml").write_text(text)
+    with pytest.raises(ConfigError):
+        config.load({}, directory=tmp_path)
+
+
+def test_a_named_file_must_be_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such file"):
+        config.load({}, directory=tmp_path, file=tmp_path / "missing.toml")
+
+
+def test_the_key_is_in_no_problem_and_in_no_repr(tmp_path: Path) -> None:
+    chosen = config.load({"HEADWATER_KEY": "canary-key"}, directory=tmp_path)
+    assert chosen.key == "canary-key"
+    assert "canary-key" not in repr(chosen)
+
+
+def test_a_secret_file_loses_its_line_end_alone(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_bytes(b" spaced \r\n")
+    assert config.secret_file(file) == " spaced "
+    with pytest.raises(ConfigError, match="cannot be read"):
+        config.secret_file(tmp_path / "missing")
+    file.write_bytes(b"\xff")
+    with pytest.raises(ConfigError, match="UTF-8"):
+        config.secret_file(file)
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback", "url"),
+    [
+        ("127.0.0.1", True, "http://127.0.0.1:8700"),
+        ("::1", True, "http://[::1]:8700"),
+        ("localhost", True, "http://localhost:8700"),
+        ("0.0.0.0", False, "http://127.0.0.1:8700"),
+        ("hooks.example.com", False, "http://hooks.example.com:8700"),
+    ],
+)
+def test_what_is_loopback_and_what_url_it_gives(host: str, loopback: bool, url: str) -> None:
+    chosen = config.Config(host=host)
+    assert (chosen.is_loopback, chosen.base_url) == (loopback, url)
+    public = config.Config(host=host, public_url="https://x.example/")
+    assert (public.base_url, public.local_url) == ("https://x.example", url)

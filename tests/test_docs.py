@@ -1,0 +1,84 @@
+"""The documents say what is so: links lead somewhere, commands exist, the README's connector passes its check."""
+
+import re
+from pathlib import Path
+
+import click
+import pytest
+
+from headwater.check.check import check
+from headwater.cli.main import root
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
+NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
+
+
+def blocks(text, language):
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) < 120
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_every_link_leads_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
+        assert target.startswith("https://") or (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_every_file_named_is_there(page):
+    folders = "tests|docs|src/headwater|bench|connectors"
+    for name in re.findall(rf"`((?:{folders})/[\w./-]+\.(?:py|md|sql|json))`", page.read_text()):
+        assert (ROOT / name).exists(), name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_every_command_exists_with_its_options(page):
+    text = page.read_text()
+    lines = [line for block in blocks(text, "console") for line in block.splitlines() if line.startswith("$")]
+    lines += re.findall(r"`(headwater [^`]+)`", text)
+    for line in lines:
+        words = re.sub(r"^\$\s*|#.*$|\s\s\(.*$", "", line).replace(".venv/bin/", "").split("&&")[0].split()
+        if words and words[0] == "headwater":
+            assert_is_command(words[1:])
+
+
+def assert_is_command(words):
+    command, context = root, click.Context(root)
+    while words and isinstance(command, click.Group) and not words[0].startswith("-"):
+        found = command.get_command(context, words[0])
+        assert found is not None, f"there is no command {words}"
+        command, words = found, words[1:]
+    if isinstance(command, click.Group) and (default := command.get_command(context, "list")):
+        command = default  # a family of commands alone lists
+    known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    for word in words:
+        if word.startswith("--") and word != "--help":
+            assert word.split("=")[0] in known, f"{command.name} has no option {word}"
+
+
+def test_the_readmes_connector_passes_its_check(tmp_path):
+    (block,) = blocks((ROOT / "README.md").read_text(), "python")
+    parts = re.split(r"^# (\S+\.py)\n", block, flags=re.MULTILINE)[1:]
+    for name, code in zip(parts[::2], parts[1::2], strict=True):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(code)
+    assert len(block.splitlines()) <= 30
+    report = check(tmp_path)
+    assert report.lines() == []
+    assert report.project is not None
+
+
+def test_the_readmes_make_targets_exist():
+    makefile = (ROOT / "Makefile").read_text()
+    for page in PAGES:
+        for target in re.findall(r"\bmake (?:-s )?([a-z]+)\b", " ".join(re.findall(r"`[^`]*`", page.read_text()))):
+            assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"{page.name}: make {target}"
+
+
+def test_the_changelog_has_an_unreleased_part():
+    assert "## Unreleased" in (ROOT / "CHANGELOG.md").read_text()

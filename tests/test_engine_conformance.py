@@ -1,0 +1,44 @@
+"""Every engine over every store that it may meet passes the same suite."""
+
+import asyncio
+from functools import partial
+
+import pytest
+
+from builders import open_memory_store, open_store_at
+from headwater.engines.local import LocalEngine
+from headwater.testing.engine_conformance import CASES, exercise
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
+def test_the_local_engine_over_sqlite_in_memory(case):
+    asyncio.run(exercise(case, make_engine=LocalEngine, open_store=open_memory_store))
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
+def test_the_local_engine_over_a_sqlite_file(case, tmp_path):
+    open_store = partial(open_store_at, path=str(tmp_path / "headwater.db"))
+    asyncio.run(exercise(case, make_engine=LocalEngine, open_store=open_store))
+
+
+def test_the_suite_tells_an_engine_that_runs_a_submission_twice():
+    class Forgetful(LocalEngine):
+        async def submit(self, transaction, runs):
+            self._epochs.clear()
+            await super().submit(transaction, runs)
+
+    case = next(case for case in CASES if case.__name__ == "the_same_admission_submitted_again_runs_once")
+    with pytest.raises(AssertionError):
+        asyncio.run(exercise(case, make_engine=Forgetful, open_store=open_memory_store))
+
+
+def test_the_suite_tells_an_engine_that_knows_no_priority():
+    class Flat(LocalEngine):
+        async def submit(self, transaction, runs):
+            from dataclasses import replace
+
+            await super().submit(transaction, [replace(ref, priority=0) for ref in runs])
+
+    case = next(case for case in CASES if case.__name__.startswith("operators_come_before"))
+    with pytest.raises(AssertionError):
+        asyncio.run(exercise(case, make_engine=Flat, open_store=open_memory_store))

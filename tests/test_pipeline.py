@@ -1,0 +1,194 @@
+"""Fetch and commit overlap, in order, within bounds; a commit that fails takes what came after it along."""
+
+import asyncio
+
+import pytest
+
+from builders import make_stream
+from headwater.errors import StoreUnavailableError
+from headwater.pipeline import PAGES_IN_FLIGHT_MAX, RECORDS_IN_FLIGHT_MAX
+from headwater.run import RunState
+from runs import listing, soon, with_runner
+
+
+class Gate:
+    """Holds commits back until it is opened."""
+
+    def __init__(self):
+        self.opened = asyncio.Event()
+        self.reached = []
+
+    async def __call__(self, page):
+        self.reached.append(page.number)
+        await self.opened.wait()
+
+
+def test_the_next_page_is_fetched_while_one_commits():
+    gate, third_asked, route = Gate(), asyncio.Event(), listing(4)
+
+    async def post(request):
+        if request.cursor == "2":
+            third_asked.set()
+        return await route(request)
+
+    async def body(scene):
+        async with scene.under_way(await scene.admit()) as task:
+            await soon(third_asked.wait())
+            assert await scene.ids() == []
+            gate.opened.set()
+            assert (await soon(task)).state is RunState.SUCCEEDED
+        assert gate.reached == [1, 2, 3, 4]
+        await scene.assert_each_once(4)
+
+    with_runner(body, post, before={"commit_page": gate})
+
+
+@pytest.mark.parametrize(
+    ("records", "fetched_max"), [(1, PAGES_IN_FLIGHT_MAX + 1), (2500, RECORDS_IN_FLIGHT_MAX // 2500 + 1)]
+)
+def test_what_is_in_flight_is_bounded_in_pages_and_in_records(records, fetched_max):
+    gate, seen = Gate(), []
+
+    async def body(scene):
+        async with scene.under_way(await scene.admit()) as task:
+            while len(seen) < fetched_max:
+                await asyncio.sleep(0)
+            for _ in range(200):
+                await asyncio.sleep(0)
+            assert (len(seen), len(gate.reached)) == (fetched_max, fetched_max - 1)
+            gate.opened.set()
+            assert (await soon(task)).pages == fetched_max + 7
+
+    with_runner(body, listing(fetched_max + 7, records=records, seen=seen), before={"commit_page": gate})
+
+
+def test_a_failed_commit_discards_what_came_after_it_and_the_run_resumes_before_it():
+    failures = 1
+
+    async def fail(page):
+        nonlocal failures
+        if page.number == 3 and failures:
+            failures -= 1
+            raise StoreUnavailableError("The disk is busy.")
+
+    async def body(scene):
+        outcome = await scene.poll()
+        assert (outcome.state, outcome.pages, outcome.failure.code) == (RunState.RETRYING, 2, "retry.store")
+        assert (await scene.state()).cursor == "2"
+        outcome = await scene.runner.carry_out(await scene.readmit(60))
+        assert (outcome.state, outcome.pages) == (RunState.SUCCEEDED, 6)
+        await scene.assert_each_once(8)
+
+    with_runner(body, listing(8), before={"commit_page": fail})
+
+
+def test_a_commit_that_happened_though_it_raised_is_not_repeated():
+    lost = []
+
+    async def body(scene):
+        store = scene.runner._store
+
+        async def commit_page(page):
+            result = await type(scene.store).commit_page(scene.store, page)
+            if page.number == 2 and not lost:
+                lost.append(page.number)
+                raise StoreUnavailableError("The answer was lost.")
+            return result
+
+        store.commit_page = commit_page
+        assert (await scene.poll()).state is RunState.RETRYING
+        ref = await scene.readmit(60)
+        assert ref.page_number >= 2
+        assert (await scene.runner.carry_out(ref)).state is RunState.SUCCEEDED
+        await scene.assert_each_once(5)
+        # The sixth is empty: it was asked for because the end of the run had not been written.
+        assert [page.number for page in await scene.store.pages(ref.run_id)] == [1, 2, 3, 4, 5, 6]
+
+    with_runner(body, listing(5))
+
+
+def test_the_failure_of_an_earlier_commit_is_told_before_that_of_a_later_fetch():
+    fetched = asyncio.Event()
+
+    async def fail(page):
+        if page.number == 2:
+            await fetched.wait()
+            raise StoreUnavailableError("The disk is busy.")
+
+    route = listing(9)
+
+    async def post(request):
+        if request.cursor == "2":
+            fetched.set()
+            raise RuntimeError("a bug in page 3")
+        return await route(request)
+
+    async def body(scene):
+        outcome = await scene.poll()
+        assert (outcome.failure.code, outcome.pages) == ("retry.store", 1)
+
+    with_runner(body, post, before={"commit_page": fail})
+
+
+def test_pages_fetched_before_a_failed_one_are_kept():
+    gate, route = Gate(), listing(9)
+
+    async def post(request):
+        if request.cursor == "3":
+            gate.opened.set()
+            raise RuntimeError("a bug in page 4")
+        return await route(request)
+
+    async def body(scene):
+        outcome = await scene.poll()
+        assert (outcome.failure.code, outcome.pages) == ("stop.handler", 3)
+        await scene.assert_each_once(3)
+
+    with_runner(body, post, before={"commit_page": gate}, stream=make_stream())
+
+
+def test_a_cancelled_run_knows_what_became_of_its_commits():
+    gate, waiting, route = Gate(), asyncio.Event(), listing(9)
+
+    async def post(request):
+        if request.cursor == "2":
+            waiting.set()
+            await asyncio.Event().wait()
+        return await route(request)
+
+    async def body(scene):
+        async with scene.under_way(await scene.admit()) as task:
+            await soon(waiting.wait())
+            task.cancel()
+            await asyncio.sleep(0)
+            gate.opened.set()
+            with pytest.raises(asyncio.CancelledError):
+                await soon(task)
+        run = await scene.run()
+        assert (run.state, run.pages) == (RunState.CANCELLED, 2)
+
+    with_runner(body, post, before={"commit_page": gate})
+
+
+def test_a_cancelled_run_stays_cancelled_though_a_commit_of_it_fails():
+    waiting, route = asyncio.Event(), listing(9)
+
+    async def fail(page):
+        await waiting.wait()
+        raise StoreUnavailableError("The disk is busy.")
+
+    async def post(request):
+        if request.cursor == "1":
+            waiting.set()
+            await asyncio.Event().wait()
+        return await route(request)
+
+    async def body(scene):
+        async with scene.under_way(await scene.admit()) as task:
+            await soon(waiting.wait())
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await soon(task)
+        assert (await scene.run()).state is RunState.CANCELLED
+
+    with_runner(body, post, before={"commit_page": fail})

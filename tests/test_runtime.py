@@ -1,0 +1,524 @@
+"""How runs end: each way has its own state, and none leaves loss, a duplicate or a secret."""
+
+import asyncio
+import logging
+from datetime import timedelta
+
+import pytest
+
+from builders import AT, make_ref, make_stream
+from headwater import failpoint as failpoints
+from headwater.context import current
+from headwater.errors import (
+    CredentialsError,
+    NotFoundError,
+    ProviderError,
+    RateLimitedError,
+    StoreUnavailableError,
+    UsageError,
+)
+from headwater.run import Page, RequestLog, RunState, Window
+from headwater.runtime import FINISH_ATTEMPTS_MAX, RUN_ATTEMPTS_MAX, RUN_BACKOFF
+from runs import SECRET, emit, listing, moved, soon, with_runner
+
+
+def failing_at(page, error, *, pages=4, times=1):
+    """A listing whose given page raises so many times."""
+    remaining, route = times, listing(pages)
+
+    async def post(request):
+        nonlocal remaining
+        if int(request.cursor or 0) == page and remaining:
+            remaining -= 1
+            raise error
+        return await route(request)
+
+    return post
+
+
+def test_a_run_takes_page_after_page_until_there_are_no_more():
+    async def body(scene):
+        outcome = await scene.poll()
+        assert (outcome.state, outcome.pages, outcome.counts.created) == (RunState.SUCCEEDED, 3, 6)
+        await scene.assert_each_once(3)
+        run = await scene.run()
+        assert (run.state, run.pages, run.cursor_after, run.connector_version) == (
+            RunState.SUCCEEDED, 3, "3", "0.1.0+00000000",
+        )  # fmt: skip
+        state = await scene.state()
+        assert (state.cursor, state.last_success_at, state.consecutive_failures) == ("3", scene.clock.now(), 0)
+
+    with_runner(body, listing(3))
+
+
+def test_the_next_run_begins_where_the_last_one_ended():
+    seen = []
+
+    async def body(scene):
+        await scene.poll()
+        await scene.poll()
+        assert [request.cursor for request in seen] == [None, "1", "2"]
+
+    with_runner(body, listing(2, seen=seen))
+
+
+def test_a_route_is_told_what_its_stream_declares():
+    seen = []
+
+    async def body(scene):
+        await scene.poll()
+        (request,) = seen
+        assert (request.stream, request.limit, request.partition, request.window) == ("customers", 7, "", None)
+        (version, *_) = await scene.store.versions("acme", "customer", "c0-0")
+        assert version.as_of == request.started_at == AT + timedelta(minutes=15)
+        assert (version.origin, version.page) == ("poll", 1)
+
+    with_runner(body, listing(1, seen=seen), stream=make_stream(page_records=7))
+
+
+def test_a_passing_fault_is_tried_again_later_from_the_last_committed_page():
+    async def body(scene):
+        outcome = await scene.poll()
+        assert (outcome.state, outcome.pages, outcome.failure.code) == (RunState.RETRYING, 2, "retry.provider")
+        run = await scene.run()
+        assert run.error == "The provider failed."
+        assert scene.clock.now() < run.due_at <= scene.clock.now() + timedelta(seconds=RUN_BACKOFF.ceiling_seconds(1))
+        assert (await scene.state()).cursor == "2"
+        ref = await scene.readmit(10)
+        assert (ref.attempt, ref.cursor, ref.page_number) == (2, "2", 2)
+        assert (await scene.runner.carry_out(ref)).state is RunState.SUCCEEDED
+        await scene.assert_each_once(4)
+
+    with_runner(body, failing_at(2, ProviderError("The provider failed.")))
+
+
+def test_a_run_that_never_gets_anywhere_fails_after_its_attempts():
+    async def body(scene):
+        outcome = await scene.poll()
+        attempts = 1
+        while outcome.state is RunState.RETRYING:
+            outcome = await scene.runner.carry_out(await scene.readmit(RUN_BACKOFF.wait_max))
+            attempts += 1
+        assert (outcome.state, attempts) == (RunState.FAILED, RUN_ATTEMPTS_MAX)
+        assert (await scene.state()).consecutive_failures == 1
+
+    with_runner(body, failing_at(0, TimeoutError(), times=99), stream=make_stream(schedule="*/15 * * * *"))
+
+
+def test_an_attempt_that_got_somewhere_is_not_the_last():
+    async def body(scene):
+        ref = await scene.admit()
+        from dataclasses import replace
+
+        outcome = await scene.runner.carry_out(replace(ref, attempt=RUN_ATTEMPTS_MAX + 5))
+        assert outcome.state is RunState.RETRYING
+        assert outcome.due_at <= scene.clock.now() + timedelta(seconds=RUN_BACKOFF.ceiling_seconds(1))
+
+    with_runner(body, failing_at(1, ProviderError()))
+
+
+def test_a_rate_limit_silences_the_connection_for_as_long_as_the_provider_asked():
+    async def body(scene):
+        outcome = await scene.poll()
+        until = scene.clock.now() + timedelta(seconds=300)
+        assert outcome.due_at == until
+        assert (await scene.state()).blocked_until == until
+
+    with_runner(body, failing_at(0, RateLimitedError(retry_after_seconds=300)))
+
+
+def test_what_needs_the_operator_pauses_the_connection_with_the_reason():
+    async def body(scene):
+        outcome = await scene.poll()
+        assert (outcome.state, outcome.pages) == (RunState.FAILED, 1)
+        connection = await scene.store.connection("acme")
+        assert (connection.needs_attention, connection.paused_reason) == (True, "The key was revoked.")
+        assert scene.connections.forgotten == [scene.stored.id]
+        assert (await scene.run()).traceback is None
+
+    with_runner(body, failing_at(1, CredentialsError("The key was revoked.")))
+
+
+def test_a_record_that_does_not_fit_fails_its_page_and_is_named():
+    async def post(request):
+        number = int(request.cursor or 0)
+        emit(f"c{number}-0")
+        emit(f"c{number}-1", **({"name": 42} if number == 1 else {}))
+        return Page(cursor=str(number + 1), has_more=number < 2)
+
+    async def body(scene):
+        outcome = await scene.poll()
+        assert (outcome.state, outcome.pages, outcome.failure.code) == (RunState.FAILED, 1, "record.invalid")
+        assert "customer c1-1 of stream customers" in (await scene.run()).error
+        assert sorted(await scene.ids()) == ["c0-0", "c0-1"]
+        assert (await scene.state()).cursor == "1"
+
+    with_runner(body, post)
+
+
+def test_a_bug_of_the_handler_is_kept_with_its_traceback_and_waits_for_the_next_tick():
+    async def post(request):
+        return {}["missing"]
+
+    async def body(scene):
+        assert (await scene.poll()).state is RunState.FAILED
+        run = await scene.run()
+        assert (run.error_code, "KeyError: 'missing'" in run.error) == ("stop.handler", True)
+        assert "in post" in run.traceback
+        assert (await scene.tick()).admitted == []
+
+    with_runner(body, post)
+
+
+def test_no_secret_reaches_the_store_or_the_log(caplog):
+    async def post(request):
+        raise RuntimeError(f"refused {SECRET}")
+
+    async def body(scene):
+        await scene.poll()
+        run = await scene.run()
+        assert "refused" in run.error
+        assert SECRET not in run.error + run.traceback
+
+    with caplog.at_level(logging.DEBUG):
+        with_runner(body, post)
+    assert SECRET not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("returned", "code"),
+    [
+        (None, "stop.handler"),
+        (Page(cursor=None, has_more=True), "stop.cursor_stuck"),
+    ],
+)
+def test_a_page_that_leads_nowhere_ends_the_run_with_its_own_error(returned, code):
+    async def post(request):
+        return returned
+
+    async def body(scene):
+        outcome = await scene.poll()
+        assert (outcome.state, outcome.failure.code, outcome.pages) == (RunState.FAILED, code, 0)
+
+    with_runner(body, post)
+
+
+def test_a_provider_that_answers_the_same_page_again_ends_the_run():
+    async def post(request):
+        emit("c0-0")
+        return Page(cursor=str(int(request.cursor or 0) + 1), has_more=True)
+
+    async def body(scene):
+        outcome = await scene.poll()
+        assert (outcome.state, outcome.failure.code, outcome.pages) == (RunState.FAILED, "stop.repeated_page", 1)
+
+    with_runner(body, post)
+
+
+def test_the_page_limit_ends_the_run_and_keeps_its_pages():
+    async def body(scene):
+        outcome = await scene.poll()
+        assert (outcome.state, outcome.failure.code, outcome.pages) == (RunState.FAILED, "stop.page_limit", 3)
+        assert (await scene.state()).cursor == "3"
+
+    with_runner(body, listing(10), stream=make_stream(pages_max=3))
+
+
+def test_a_handler_that_exits_ends_its_run_alone():
+    async def post(request):
+        raise SystemExit(3)
+
+    async def body(scene):
+        outcome = await scene.poll()
+        assert (outcome.state, outcome.failure.code) == (RunState.FAILED, "stop.handler")
+        assert "exit(3)" in outcome.failure.message
+
+    with_runner(body, post)
+
+
+def test_a_handler_that_cancels_itself_ends_as_a_bug():
+    async def post(request):
+        raise asyncio.CancelledError
+
+    async def body(scene):
+        assert (await scene.poll()).failure.code == "stop.handler"
+
+    with_runner(body, post)
+
+
+def test_a_stream_without_a_route_says_so():
+    async def body(scene):
+        outcome = await scene.poll()
+        assert outcome.state is RunState.FAILED
+        assert "no sync route of the stream `customers`" in outcome.failure.message
+
+    with_runner(body)
+
+
+def test_a_connection_that_cannot_be_had_fails_the_run():
+    async def body(scene):
+        ref = await scene.admit()
+        scene.connections.get = _refuse
+        outcome = await scene.runner.carry_out(ref)
+        assert (outcome.state, outcome.failure.code) == (RunState.FAILED, "request.not_found")
+
+    async def _refuse(connection_id):
+        raise NotFoundError("There is no connector `fake`.")
+
+    with_runner(body, listing(1))
+
+
+def held():
+    """A listing whose second page waits for the returned event."""
+    gate, reached, route = asyncio.Event(), asyncio.Event(), listing(4)
+
+    async def post(request):
+        if request.cursor == "1":
+            reached.set()
+            await gate.wait()
+        return await route(request)
+
+    return post, gate, reached
+
+
+def test_a_run_that_lost_its_stream_stops_quietly():
+    post, gate, reached = held()
+
+    async def body(scene):
+        ref = await scene.admit()
+        async with scene.under_way(ref) as task:
+            await soon(reached.wait())
+            await scene.store.set_checkpoint(ref.stream_id, "3", at=scene.clock.now())
+            gate.set()
+            outcome = await soon(task)
+        assert outcome.state is None
+        assert (await scene.state()).cursor == "3"
+        assert len(await scene.ids()) <= 2
+
+    with_runner(body, post)
+
+
+def test_a_cancelled_run_ends_cancelled_and_keeps_its_committed_pages():
+    post, _, reached = held()
+
+    async def body(scene):
+        ref = await scene.admit()
+        async with scene.under_way(ref) as task:
+            await soon(reached.wait())
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await soon(task)
+        run = await scene.run()
+        assert (run.state, run.pages, run.error_code) == (RunState.CANCELLED, 1, "ended.cancelled")
+        assert (await scene.state()).cursor == "1"
+
+    with_runner(body, post)
+
+
+def test_a_run_that_an_operator_cancelled_in_the_store_stays_cancelled():
+    post, _, reached = held()
+
+    async def body(scene):
+        ref = await scene.admit()
+        async with scene.under_way(ref) as task:
+            await soon(reached.wait())
+            assert await scene.store.cancel_run(ref.run_id, at=scene.clock.now())
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await soon(task)
+        assert (await scene.run()).state is RunState.CANCELLED
+
+    with_runner(body, post)
+
+
+def test_a_drained_run_finishes_its_page_and_waits_again_without_a_failure():
+    post, gate, reached = held()
+
+    async def body(scene):
+        ref = await scene.admit()
+        async with scene.under_way(ref) as task:
+            await soon(reached.wait())
+            scene.runner.drain()
+            gate.set()
+            outcome = await soon(task)
+        assert (outcome.state, outcome.pages, outcome.failure) == (RunState.RETRYING, 2, None)
+        state = await scene.state()
+        assert (state.cursor, state.consecutive_failures, state.last_error) == ("2", 0, None)
+        again = await scene.readmit()
+        assert (again.run_id, again.cursor) == (ref.run_id, "2")
+
+    with_runner(body, post)
+
+
+def test_a_drained_run_on_its_last_page_succeeds():
+    async def body(scene):
+        scene.runner.drain()
+        assert (await scene.poll()).state is RunState.SUCCEEDED
+
+    with_runner(body, listing(1))
+
+
+def test_a_run_cancelled_while_draining_is_left_to_be_admitted_anew():
+    post, _, reached = held()
+
+    async def body(scene):
+        ref = await scene.admit()
+        async with scene.under_way(ref) as task:
+            await soon(reached.wait())
+            scene.runner.drain()
+            task.cancel()
+            await asyncio.wait({task})
+        assert (await scene.run()).state is RunState.RUNNING
+        assert await scene.store.readmit(scene.clock.now()) == 1
+        assert (await scene.readmit()).cursor == "1"
+
+    with_runner(body, post)
+
+
+def test_an_end_that_the_store_cannot_take_is_told_again():
+    remaining = 2
+
+    async def refuse(end):
+        nonlocal remaining
+        if remaining:
+            remaining -= 1
+            raise StoreUnavailableError
+
+    async def body(scene):
+        async with scene.under_way(await scene.admit()) as task:
+            await moved(scene, 5, task)
+            assert task.result().state is RunState.SUCCEEDED
+        assert (await scene.run()).state is RunState.SUCCEEDED
+
+    with_runner(body, listing(1), before={"finish_run": refuse})
+
+
+def test_an_end_that_never_is_taken_leaves_the_run_to_its_lease():
+    attempts = []
+
+    async def refuse(end):
+        attempts.append(end)
+        raise StoreUnavailableError
+
+    async def body(scene):
+        async with scene.under_way(await scene.admit()) as task:
+            await moved(scene, 5, task)
+            assert task.result().state is None
+        assert len(attempts) == FINISH_ATTEMPTS_MAX
+        assert (await scene.run()).state is RunState.RUNNING
+
+    with_runner(body, listing(1), before={"finish_run": refuse})
+
+
+def test_the_requests_of_a_failed_page_are_kept():
+    def asked(name):
+        return RequestLog(at=AT, method="GET", url=f"https://x.test/{name}", status=200, milliseconds=1, retries=0)
+
+    async def post(request):
+        name = request.cursor or "0"
+        current("http").requests.append(asked(name))
+        emit(name)
+        if name == "1":
+            raise ProviderError
+        return Page(cursor="1", has_more=True)
+
+    async def body(scene):
+        outcome = await scene.poll()
+        assert [request.url[-1] for request in await scene.store.requests(outcome.ref.run_id)] == ["0", "1"]
+
+    with_runner(body, post)
+
+
+def test_the_failpoints_of_a_run_are_passed_in_order():
+    passed = []
+
+    async def body(scene):
+        for name in ("run.started", "page.fetched", "run.before_finish"):
+            failpoints.arm(name, lambda name=name: passed.append(name))
+        try:
+            await scene.poll()
+        finally:
+            failpoints.disarm()
+        assert passed == ["run.started", "page.fetched", "page.fetched", "run.before_finish"]
+
+    with_runner(body, listing(2))
+
+
+def test_one_page_on_demand_leaves_the_checkpoint_where_it_is():
+    seen = []
+
+    async def body(scene):
+        await scene.poll()
+        live = scene.connections.live
+        page = await scene.runner.one_page(live, "customers", cursor="1", limit=3)
+        assert (page.stream, page.imported, page.unchanged, page.failed) == ("customers", 0, 2, 0)
+        assert (page.cursor, page.has_more, seen[-1].limit) == ("2", True, 3)
+        assert (await scene.state()).cursor == "3"
+        assert (await scene.run()).state is RunState.SUCCEEDED
+        window = Window(AT, AT + timedelta(days=1))
+        await scene.runner.one_page(live, "customers", window=window)
+        assert (seen[-1].window, seen[-1].cursor) == (window, None)
+
+    with_runner(body, listing(3, seen=seen))
+
+
+def test_one_page_on_demand_raises_what_the_page_raised_and_is_not_tried_again():
+    async def body(scene):
+        with pytest.raises(ProviderError, match="upstream"):
+            await scene.runner.one_page(scene.connections.live, "customers")
+        assert (await scene.run()).state is RunState.FAILED
+
+    with_runner(body, failing_at(0, ProviderError("upstream")))
+
+
+def test_one_page_on_demand_is_refused_while_a_run_is_under_way_or_the_stream_is_unknown():
+    async def body(scene):
+        await scene.admit()
+        live = scene.connections.live
+        with pytest.raises(UsageError, match="is under way"):
+            await scene.runner.one_page(live, "customers")
+        with pytest.raises(NotFoundError, match="Did you mean `customers`"):
+            await scene.runner.one_page(live, "custmers")
+        with pytest.raises(NotFoundError, match="with a partition `eu`"):
+            await scene.runner.one_page(live, "customers", partition="eu")
+
+    with_runner(body, listing(1))
+
+
+async def dry(scene, **options):
+    return [page async for page in scene.runner.dry_run(scene.connections.live, "customers", **options)]
+
+
+def test_a_dry_run_tells_the_outcomes_and_writes_nothing():
+    async def body(scene):
+        pages = await dry(scene)
+        assert [[one.source_id for one in page.emissions] for page in pages] == [["c0-0", "c0-1"], ["c1-0", "c1-1"]]
+        assert [page.outcomes for page in pages] == [["created"] * 2] * 2
+        assert [page.checkpoint for page in pages] == ["1", "2"]
+        assert await scene.ids() == []
+        assert await scene.store.runs() == []
+        assert (await scene.state()).cursor is None
+
+    with_runner(body, listing(2))
+
+
+def test_a_dry_run_begins_at_the_checkpoint_and_stops_at_its_limit():
+    async def body(scene):
+        await scene.store.trigger_run((await scene.state()).id, at=scene.clock.now(), pages_limit=1)
+        await scene.runner.carry_out(await scene.readmit())
+        (page,) = await dry(scene, pages_limit=1)
+        assert (page.cursor, page.counts.created) == ("2", 2)
+        before = await scene.store.runs()
+        (page,) = await dry(scene, pages_limit=1, window=Window(AT, AT + timedelta(days=1)))
+        assert (page.cursor, page.counts.changed) == ("1", 0)
+        assert await scene.store.runs() == before
+
+    with_runner(body, listing(3))
+
+
+def test_a_run_unknown_to_the_store_does_nothing():
+    async def body(scene):
+        outcome = await scene.runner.carry_out(make_ref(run_id=99))
+        assert (outcome.state, outcome.pages) == (None, 0)
+
+    with_runner(body, listing(1))

@@ -1,0 +1,658 @@
+"""What is SQLite's own: group commit, a disk that fails, a process that dies, another process, schema, views."""
+
+import asyncio
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import apsw
+import msgspec
+import pytest
+
+from headwater import failpoint
+from headwater.delivery import DeliveryFilter
+from headwater.errors import SchemaError, StartError, StoreUnavailableError, UsageError
+from headwater.intention import TypeColumn
+from headwater.record import Outcome
+from headwater.stores.sqlite import database, migrate, records, writer
+from headwater.stores.sqlite.database import connect_writer, queries
+from headwater.stores.sqlite.examine import examine
+from headwater.stores.sqlite.store import SQLiteStore
+from headwater.testing.clock import START, FakeClock
+from headwater.testing.conformance.world import World, at, done, emission, grave, new_delivery
+
+FOLDER = Path(database.__file__).parent
+
+
+@asynccontextmanager
+async def opened(path=":memory:"):
+    clock = FakeClock()
+    store = SQLiteStore(str(path), clock)
+    await store.open()
+    try:
+        yield World(store=store, clock=clock)
+    finally:
+        await store.close()
+
+
+@pytest.fixture(autouse=True)
+def disarmed():
+    yield
+    failpoint.disarm()
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "headwater.db"
+
+
+def raising(error):
+    def action():
+        raise error
+
+    return action
+
+
+class once:
+    """A failpoint's action that raises the first time."""
+
+    def __init__(self, error):
+        self.error, self.passed = error, 0
+
+    def __call__(self):
+        self.passed += 1
+        if self.passed == 1:
+            raise self.error
+
+
+class FailingDisk(apsw.VFS):
+    """A disk whose writes to the log fail once `failing` is set."""
+
+    def __init__(self, name):
+        self.failing = None  # "write" or "sync"
+        super().__init__(name, "unix", makedefault=True)
+
+    def xOpen(self, name, flags):
+        return FailingFile(self, name, flags)
+
+
+class FailingFile(apsw.VFSFile):
+    def __init__(self, disk, name, flags):
+        self.disk = disk
+        super().__init__("unix", name, flags)
+
+    def xWrite(self, data, offset):
+        if self.disk.failing == "write":
+            raise apsw.FullError("no space left")
+        super().xWrite(data, offset)
+
+    def xSync(self, flags):
+        if self.disk.failing == "sync":
+            raise apsw.IOError("fsync failed")
+        super().xSync(flags)
+
+
+def test_a_failing_operation_leaves_its_neighbours_in_the_batch():
+    async def main():
+        async with opened() as world:
+            connection = await world.connect()
+            results = await asyncio.gather(
+                world.connect("one"),
+                world.connect("acme"),
+                world.store.set_position("lake", 7, at=START),
+                world.store.append_deliveries([new_delivery(connection.id, "evt")]),
+                world.store.append_deliveries([new_delivery(999, "evt")]),
+                return_exceptions=True,
+            )
+            assert isinstance(results[1], UsageError)
+            assert [isinstance(result, Exception) for result in results] == [False, True, False, False, True]
+            assert await world.store.connection("one") is not None
+            assert await world.store.position("lake") == 7
+
+    asyncio.run(main())
+
+
+def test_an_unforeseen_error_in_a_batch_of_pages_fails_one_page_only():
+    """The batch is taken back and each page tried alone."""
+
+    async def main():
+        async with opened() as world:
+            for key in ("a", "b", "c"):
+                await world.connect(key)
+            refs = [await world.admit(key) for key in ("a", "b", "c")]
+            pages = [world.page(ref, emission("r", "x")) for ref in refs]
+            pages[1] = world.page(refs[1], msgspec.structs.replace(emission("bad", "x"), hash=b"short"))
+            results = await asyncio.gather(*(world.store.commit_page(page) for page in pages), return_exceptions=True)
+            assert isinstance(results[1], AssertionError)
+            assert results[0].outcomes == results[2].outcomes == [Outcome.CREATED]
+            assert sorted(record.connection for record in await world.store.records()) == ["a", "c"]
+
+    asyncio.run(main())
+
+
+def test_an_error_between_records_and_checkpoint_takes_both_back():
+    async def main():
+        async with opened() as world:
+            await world.connect()
+            ref = await world.admit()
+            failpoint.arm("page.before_checkpoint", raising(OSError("crash")))
+            with pytest.raises(OSError, match="crash"):
+                await world.commit(ref, emission("a", "x"), cursor="c")
+            failpoint.disarm()
+            assert await world.store.records() == []
+            assert (await world.state()).cursor is None
+            assert await world.commit(ref, emission("a", "x"), cursor="c") == [Outcome.CREATED]
+
+    asyncio.run(main())
+
+
+def test_pages_that_wait_together_are_written_together(monkeypatch):
+    batches = []
+    transact = writer.Writer._transact
+
+    def counted(self, batch):
+        batches.append(len(batch))
+        transact(self, batch)
+
+    monkeypatch.setattr(writer.Writer, "_transact", counted)
+
+    async def main():
+        async with opened() as world:
+            await world.connect()
+            ref = await world.admit()
+            batches.clear()
+            pages = [world.page(ref, emission(f"r{n}", "x"), number=n) for n in range(1, 51)]
+            await asyncio.gather(*(world.store.commit_page(page) for page in pages))
+            assert sum(batches) == 50
+            assert len(batches) < 25
+            assert len(await world.store.pages(ref.run_id)) == 50
+
+    asyncio.run(main())
+
+
+def test_a_batch_is_bounded_by_its_weight(monkeypatch):
+    monkeypatch.setattr(writer, "BATCH_WEIGHT_MAX", 3)
+
+    async def main():
+        async with opened() as world:
+            await world.connect()
+            ref = await world.admit()
+            pages = [world.page(ref, emission(f"r{n}", "x"), emission(f"s{n}", "x"), number=n) for n in range(1, 11)]
+            await asyncio.gather(*(world.store.commit_page(page) for page in pages))
+            assert [page.number for page in await world.store.pages(ref.run_id)] == list(range(1, 11))
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("name", ["page.before_commit", "page.after_commit"])
+def test_a_commit_that_raises_fails_the_batch_and_may_have_happened(name):
+    async def main():
+        async with opened() as world:
+            await world.connect()
+            ref = await world.admit()
+            failpoint.arm(name, once(OSError("lost answer")))
+            with pytest.raises(StoreUnavailableError):
+                await world.commit(ref, emission("a", "x"), cursor="c")
+            assert world.store.broken is None
+            expected = Outcome.CREATED if name == "page.before_commit" else Outcome.DUPLICATE
+            assert await world.commit(ref, emission("a", "x"), cursor="c") == [expected]
+            assert len(await world.history("a")) == len(await world.store.pages(ref.run_id)) == 1
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        ("delivery", ["delivery.before_commit", "delivery.after_commit"]),
+        ("dispatch", ["dispatch.before_commit", "dispatch.after_commit"]),
+        ("tick", ["tick.before_commit", "tick.after_commit"]),
+        ("page", ["page.before_records", "page.before_checkpoint", "page.before_commit", "page.after_commit"]),
+        ("replay", ["replay.before_commit"]),
+    ],
+)
+def test_every_failpoint_is_passed_by_its_operation(kind, names):
+    passed = []
+
+    async def main():
+        async with opened() as world:
+            connection = await world.connect()
+            ref = await world.admit()
+            await world.deliver(connection.id, "evt")
+            (claim,) = await world.claim()
+            for name in failpoint.NAMES:
+                failpoint.arm(name, lambda name=name: passed.append(name))
+            if kind == "delivery":
+                await world.deliver(connection.id, "evt2")
+            elif kind == "dispatch":
+                await world.store.finish_delivery(done(claim))
+            elif kind == "tick":
+                await world.tick()
+            elif kind == "page":
+                await world.commit(ref, emission("a", "x"))
+            else:
+                await world.store.replay_deliveries(DeliveryFilter(), at=START)
+            failpoint.disarm()
+
+    asyncio.run(main())
+    assert passed == names
+
+
+@pytest.mark.parametrize("failing", ["sync", "write"])
+def test_a_disk_that_fails_breaks_the_store_and_loses_nothing_acknowledged(path, failing):
+    async def main():
+        disk = FailingDisk(f"failing-{failing}")
+        try:
+            async with opened(path) as world:
+                connection = await world.connect()
+                await world.deliver(connection.id, "acked")
+                disk.failing = failing
+                results = await asyncio.gather(
+                    *(world.deliver(connection.id, f"lost{n}") for n in range(5)), return_exceptions=True
+                )
+                assert [type(result) for result in results] == [StoreUnavailableError] * 5
+                assert world.store.broken
+                disk.failing = None
+                with pytest.raises(StoreUnavailableError, match="broken"):
+                    await world.deliver(connection.id, "after")
+                findings = {finding.name: finding.ok for finding in await world.store.examine()}
+                assert findings["writable"] is False
+        finally:
+            disk.unregister()
+
+    asyncio.run(main())
+
+    async def again():
+        async with opened(path) as world:
+            stored = {one.provider_id for one in await world.store.deliveries(DeliveryFilter())}
+            assert "acked" in stored
+            assert "after" not in stored
+            assert all(finding.ok for finding in await world.store.examine())
+
+    asyncio.run(again())
+
+
+def test_a_full_disk_breaks_the_store(path):
+    async def main():
+        async with opened(path) as world:
+            connection = await world.connect()
+            await world.deliver(connection.id, "acked")
+            world.store._writer._db.execute("PRAGMA max_page_count = 1").fetchall()
+            big = [new_delivery(connection.id, f"big{n}", body=b"x" * 100_000) for n in range(3)]
+            with pytest.raises(StoreUnavailableError):
+                await world.store.append_deliveries(big)
+            assert "full" in world.store.broken
+            assert await world.store.pending_deliveries() == 1
+
+    asyncio.run(main())
+
+
+VICTIM = """
+import asyncio, sys
+from headwater.testing.clock import FakeClock
+from headwater.testing.conformance.world import World, emission
+from headwater.stores.sqlite.store import SQLiteStore
+
+async def main():
+    clock = FakeClock()
+    store = SQLiteStore(sys.argv[1], clock)
+    await store.open()
+    world = World(store=store, clock=clock)
+    await world.connect()
+    ref = await world.admit()
+    for number in range(9):
+        await world.commit(ref, emission(f"r{number}", "x"), cursor=str(number), has_more=True)
+        print(number, flush=True)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(
+    "name", ["page.before_records", "page.before_checkpoint", "page.before_commit", "page.after_commit"]
+)
+def test_a_killed_process_leaves_whole_pages(path, name):
+    environment = {**os.environ, "HEADWATER_FAILPOINT": f"{name}:4"}
+    victim = subprocess.run(
+        [sys.executable, "-c", VICTIM, str(path)], env=environment, capture_output=True, text=True, check=False
+    )
+    assert victim.returncode == -signal.SIGKILL, victim.stderr
+    acknowledged = victim.stdout.split()
+    assert acknowledged == ["0", "1", "2"]
+
+    async def main():
+        async with opened(path) as world:
+            committed = 4 if name == "page.after_commit" else 3
+            found = [record.source_id for record in await world.store.records()]
+            assert found == [f"r{number}" for number in range(committed)]
+            assert (await world.state()).cursor == str(committed - 1)
+            assert await world.store.readmit(at(1)) == 1
+            (ref,) = (await world.tick(at(1))).admitted
+            assert (ref.cursor, ref.page_number, ref.attempt) == (str(committed - 1), committed, 2)
+            assert await world.commit(ref, emission("r2", "x"), emission("new", "x")) == [
+                Outcome.DUPLICATE,
+                Outcome.CREATED,
+            ]
+
+    asyncio.run(main())
+
+
+def test_a_process_killed_in_a_migration_leaves_no_half_of_it(path):
+    environment = {**os.environ, "HEADWATER_FAILPOINT": "migration.before_commit"}
+    victim = subprocess.run([sys.executable, "-c", VICTIM, str(path)], env=environment, check=False)
+    assert victim.returncode == -signal.SIGKILL
+    with sqlite3.connect(path) as db:
+        assert db.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
+
+    async def main():
+        async with opened(path) as world:
+            await world.connect()
+
+    asyncio.run(main())
+
+
+def test_another_process_may_write_the_same_file(path):
+    """Sequences, epochs and ids are read in the transaction, never remembered."""
+
+    async def main():
+        async with opened(path) as ours, opened(path) as theirs:
+            await ours.connect("ours")
+            await theirs.connect("theirs")
+            one, two = await ours.admit("ours"), await theirs.admit("theirs")
+            for number in range(10):
+                await asyncio.gather(
+                    ours.commit(one, emission(f"a{number}", "x", key=f"k{number}"), has_more=True),
+                    theirs.commit(two, emission(f"b{number}", "x"), has_more=True),
+                )
+            feed = await ours.store.changes(after=0)
+            assert [change.sequence for change in feed.changes] == list(range(1, 21))
+            result = await asyncio.gather(*(world.tick(at(3600)) for world in (ours, theirs)))
+            assert sum(len(one.admitted) for one in result) == 2
+            connection = await ours.store.connection("ours")
+            await asyncio.gather(*(world.deliver(connection.id, "evt") for world in (ours, theirs)))
+            assert await theirs.store.count_deliveries(DeliveryFilter()) == 1
+
+    asyncio.run(main())
+
+
+def test_a_lock_held_by_another_process_is_a_passing_fault(path, monkeypatch):
+    monkeypatch.setattr(database, "BUSY_TIMEOUT_MILLISECONDS", 1)
+
+    async def main():
+        async with opened(path) as world:
+            other = apsw.Connection(str(path))  # not sqlite3: two SQLites in one process do not see each other's locks
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(StoreUnavailableError):
+                await world.connect()
+            other.execute("ROLLBACK")
+            other.close()
+            assert world.store.broken is None
+            await world.connect()
+
+    asyncio.run(main())
+
+
+def test_what_was_committed_is_there_after_reopening(path):
+    async def main():
+        async with opened(path) as world:
+            await world.connect()
+            await world.ingest(emission("a", "x", 1), grave("b", 1))
+        async with opened(path) as world:
+            assert [record.source_id for record in await world.store.records()] == ["a", "b"]
+            await world.store.wait_for_changes(1, timeout_seconds=1e9)
+            assert (await world.state()).last_success_at == START
+
+    asyncio.run(main())
+
+
+def test_a_newer_schema_is_refused(path):
+    async def main():
+        async with opened(path):
+            pass
+        with sqlite3.connect(path) as db:
+            db.execute("INSERT INTO migrations VALUES (9999, 'from the future')")
+        with pytest.raises(SchemaError, match="9999"):
+            async with opened(path):
+                pass
+
+    asyncio.run(main())
+
+
+def test_each_migration_is_recorded_and_a_failing_one_takes_itself_back(path):
+    db = connect_writer(str(path))
+    first = [migrate.Migration(number=1, name="0001_a", sql="CREATE TABLE a (x)")]
+    second = migrate.Migration(number=2, name="0002_b", sql="CREATE TABLE b (x); CREATE TABLE a (x)")
+    migrate.migrate(db, first)
+    with pytest.raises(StoreUnavailableError, match="0002_b"):
+        migrate.migrate(db, [*first, second])
+    assert migrate.schema_version(db) == 1
+    assert database.value(db, "SELECT count(*) FROM sqlite_schema WHERE name = 'b'") == 0
+    third = migrate.Migration(number=2, name="0002_b", sql="CREATE TABLE b (x)")
+    migrate.migrate(db, [*first, third])
+    migrate.migrate(db, [*first, third])
+    assert database.rows(db, "SELECT number, name FROM migrations") == [
+        {"number": 1, "name": "0001_a"},
+        {"number": 2, "name": "0002_b"},
+    ]
+    db.close()
+
+
+def test_a_path_that_is_no_database_refuses_to_start(tmp_path):
+    async def main(path):
+        async with opened(path):
+            pass
+
+    (tmp_path / "text.db").write_bytes(b"this is no database, " * 100)
+    with pytest.raises(StartError):
+        asyncio.run(main(tmp_path / "text.db"))
+    with pytest.raises(StartError):
+        asyncio.run(main(tmp_path / "no" / "such" / "folder.db"))
+
+
+def test_a_closed_store_refuses_and_a_full_queue_sheds(monkeypatch):
+    async def main():
+        async with opened() as world:
+            monkeypatch.setattr(writer, "WAITING_MAX", 3)
+            works = [world.store.set_position(f"s{n}", n, at=START) for n in range(5)]
+            results = await asyncio.gather(*works, return_exceptions=True)
+            assert [isinstance(result, StoreUnavailableError) for result in results] == [False] * 3 + [True] * 2
+            assert await world.store.position("s2") == 2
+        for work in (world.store.position("s"), world.store.set_position("s", 1, at=START)):
+            with pytest.raises(StoreUnavailableError, match="closed"):
+                await work
+        await world.store.close()
+
+    asyncio.run(main())
+
+
+def test_closing_commits_what_waits(path):
+    async def main():
+        async with opened(path) as world:
+            waiting = [asyncio.ensure_future(world.store.set_position(f"s{n}", n, at=START)) for n in range(20)]
+            await asyncio.sleep(0)
+        await asyncio.gather(*waiting)
+        async with opened(path) as world:
+            assert [await world.store.position(f"s{n}") for n in range(20)] == list(range(20))
+
+    asyncio.run(main())
+
+
+def test_a_caller_that_gave_up_harms_nobody():
+    async def main():
+        async with opened() as world:
+            gone = asyncio.ensure_future(world.store.set_position("gone", 1, at=START))
+            await asyncio.sleep(0)
+            gone.cancel()
+            await world.store.set_position("here", 1, at=START)
+            assert await world.store.position("here") == 1
+
+    asyncio.run(main())
+
+
+COLUMNS = [
+    TypeColumn(name="id", kind="text"),
+    TypeColumn(name="amount", kind="decimal"),
+    TypeColumn(name="count", kind="integer"),
+    TypeColumn(name="paid", kind="boolean"),
+    TypeColumn(name="lines", kind="json"),
+    TypeColumn(name="_version", kind="text"),
+    TypeColumn(name="odd 'name'", kind="text"),
+    TypeColumn(name='unaddressable"', kind="text"),
+]
+PAYLOADS = {
+    "a": b'{"_version":"own","amount":"0.10000000000000000000000000001","count":9223372036854775807,"id":"a",'
+    b'"lines":[{"x":"1.10"}],"odd \'name\'":"yes","paid":true}',
+    "b": b'{"amount":12345678901234567890123,"count":98765432109876543210,"id":"b","lines":null,"paid":false}',
+    "c": b'{"id":"c"}',
+}
+
+
+def test_views_are_exact_for_any_sqlite_client(path):
+    async def main():
+        async with opened(path) as world:
+            await world.connect()
+            await world.store.declare_types({"customer": COLUMNS, "runs": COLUMNS})
+            await world.ingest(
+                *[emission(name, "x", -1.25, payload=payload) for name, payload in PAYLOADS.items()],
+                emission("dead", "x"),
+                grave("dead", 1),
+            )
+
+    asyncio.run(main())
+    with sqlite3.connect(path) as db:
+        rows = db.execute("SELECT id, amount, count, paid, lines, _version, \"odd 'name'\" FROM customer").fetchall()
+        assert rows == [
+            ("a", "0.10000000000000000000000000001", 9223372036854775807, 1, '[{"x":"1.10"}]', "own", "yes"),
+            ("b", "12345678901234567890123", "98765432109876543210", 0, None, None, None),
+            ("c", None, None, None, None, None, None),
+        ]
+        fixed = db.execute(
+            "SELECT _connection, _source_id, __version, _as_of, _observed_at, _sequence FROM customer LIMIT 1"
+        ).fetchone()
+        assert fixed == ("acme", "a", 1, "2025-12-31T23:59:58.750000Z", "2026-01-01T00:00:00.000000Z", 1)
+        assert db.execute("SELECT count(*) FROM _runs").fetchone() == (0,)
+
+
+def test_a_view_finds_one_record_by_the_key(path):
+    async def main():
+        async with opened(path) as world:
+            await world.store.declare_types({"customer": COLUMNS})
+
+    asyncio.run(main())
+    with sqlite3.connect(path) as db:
+        plan = db.execute("EXPLAIN QUERY PLAN SELECT amount FROM customer WHERE _source_id = 'a'").fetchall()
+        assert any("source_id=?" in step[3] for step in plan), plan
+
+
+def test_an_unchanged_view_is_left_alone(path):
+    async def main():
+        async with opened(path) as world:
+            await world.store.declare_types({"customer": COLUMNS})
+            version = database.value(world.store._writer._db, "PRAGMA schema_version")
+            await world.store.declare_types({"customer": COLUMNS})
+            assert database.value(world.store._writer._db, "PRAGMA schema_version") == version
+
+    asyncio.run(main())
+
+
+def test_the_feed_passes_what_its_filter_leaves_out(monkeypatch):
+    monkeypatch.setattr(records, "FEED_SCAN_MAX", 4)
+
+    async def main():
+        async with opened() as world:
+            await world.connect()
+            await world.connect("other")
+            await world.ingest(*[emission(f"r{n}", "x") for n in range(10)])
+            await world.ingest(emission("o", "x"), connection="other")
+            position, found = 0, []
+            for _ in range(3):
+                feed = await world.store.changes(after=position, connection="other")
+                assert feed.high_water == 11
+                position = feed.position
+                found += feed.changes
+            assert (position, [change.source_id for change in found]) == (11, ["o"])
+
+    asyncio.run(main())
+
+
+def test_the_examination_finds_a_damaged_file(path):
+    async def main():
+        async with opened(path) as world:
+            await world.connect()
+            await world.ingest(*[emission(f"r{n}", "x") for n in range(2000)])
+
+    asyncio.run(main())
+    with path.open("r+b") as file:
+        file.seek(database.PAGE_BYTES * 60)
+        file.write(b"\xff" * database.PAGE_BYTES * 4)
+    db = apsw.Connection(str(path))
+    findings = {finding.name: finding for finding in examine(db, str(path))}
+    assert not findings["integrity"].ok
+    assert findings["integrity"].hint
+    assert not findings["durability"].ok or findings["durability"].fact.startswith("journal wal")
+    db.close()
+
+
+def test_the_file_is_durable_by_its_settings(path):
+    db = connect_writer(str(path))
+    assert database.value(db, "PRAGMA journal_mode") == "wal"
+    assert database.value(db, "PRAGMA synchronous") == 2
+    assert database.value(db, "PRAGMA foreign_keys") == 1
+    db.close()
+
+
+def test_a_removed_connection_leaves_no_row_behind(path):
+    async def main():
+        async with opened(path) as world:
+            connection = await world.connect()
+            ref = await world.admit()
+            await world.commit(ref, emission("a", "x", key="evt"))
+            await world.deliver(connection.id, "evt")
+            await world.store.reject_delivery(connection.id, reason="bad", at=START, sample="")
+            await world.store.remove_connection(connection.id)
+
+    asyncio.run(main())
+    db = apsw.Connection(str(path))
+    tables = [name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+    kept = {"types", "connector_versions", "migrations"}
+    left = {
+        name: count
+        for name in tables
+        if not name.startswith("sqlite_")
+        and name not in kept
+        and (count := database.value(db, f"SELECT count(*) FROM {name}"))
+    }
+    db.close()
+    assert left == {}
+
+
+def test_every_table_is_strict():
+    db = connect_writer(":memory:")
+    migrate.migrate(db, migrate.known())
+    tables = database.rows(db, "SELECT name, strict FROM pragma_table_list WHERE type = 'table' AND schema = 'main'")
+    assert [table["name"] for table in tables if not table["strict"] and not table["name"].startswith("sqlite_")] == []
+    db.close()
+
+
+@pytest.mark.parametrize("file", sorted(path.name for path in FOLDER.glob("*.sql")))
+def test_every_query_says_its_purpose_and_is_used(file):
+    code = "".join(path.read_text() for path in FOLDER.glob("*.py"))
+    for name, sql in queries(file).items():
+        assert re.match(r"-- [A-Z].*[.:;]\n", sql) or re.match(r"-- [A-Z].*\n-- ", sql), f"{file}: {name}"
+        assert f'"{name}"' in code or f"'{name}'" in code, f"{file}: {name} is used by nobody"
+
+
+def test_sqlites_errors_are_translated():
+    error = database.translated(apsw.BusyError("locked"))
+    assert isinstance(error, StoreUnavailableError)
+    assert isinstance(error.__cause__, apsw.BusyError)
+    assert isinstance(database.translated(UsageError("mine")), UsageError)
+    for fatal in (apsw.IOError, apsw.FullError, apsw.CorruptError, apsw.NotADBError, apsw.ReadOnlyError):
+        assert database.is_fatal(fatal("x"))
+    assert not database.is_fatal(apsw.BusyError("x"))
+    assert not database.is_fatal(apsw.ConstraintError("x"))
