@@ -1,7 +1,7 @@
 """The hot path: many pages and deliveries become one lookup and one bulk write per table.
 
-parcels ── one lookup of the known ──> decide each emission ── all that passed ──> one bulk write
-                                         └── a parcel that fails leaves no trace
+parcels ── one lookup of what differs ──> decide each emission ── all that passed ──> one bulk write
+                                            └── a parcel that fails leaves no trace
 
 A parcel is the emissions of one page, one delivery or one release. Later parcels see the effects of earlier ones.
 Rows travel packed as blobs, or as one JSON text, so that a statement is one step outside the interpreter's lock.
@@ -9,9 +9,10 @@ Rows travel packed as blobs, or as one JSON text, so that a statement is one ste
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import apsw
 import msgspec
@@ -20,13 +21,15 @@ from headwater.intention import CommitResult
 from headwater.record import COUNT_NAMES, Counts, Emission, Origin, Outcome, Quarantined
 from headwater.stores.sqlite.database import execute, json_text, queries, table, value
 from headwater.stores.sqlite.outcome import Content, Known, decide
-from headwater.stores.sqlite.packing import pack_key, pack_record, pack_version, version_home
+from headwater.stores.sqlite.packing import pack_key, pack_probe, pack_version, version_head
 
 HOUR_MICROSECONDS = 3_600_000_000
 
 _sql = queries("ingest.sql")
-_decode_known = msgspec.json.Decoder(list[Known]).decode
-_NAMES = {Outcome(name): name for name in COUNT_NAMES}
+_decode_differing = msgspec.json.Decoder(list[int | Known]).decode
+_OUTCOMES = tuple(Outcome(name) for name in COUNT_NAMES)
+_DUPLICATE, _UNCHANGED = Outcome.DUPLICATE, Outcome.UNCHANGED
+_AS_STORED: Final = Known("", 0, 0, 0, "", 0, 0, 1)  # stands for a record that is as the emission has it
 _POLLED: frozenset[Origin] = frozenset({"poll"})
 _PUSHED: frozenset[Origin] = frozenset({"webhook", "replay"})
 
@@ -55,12 +58,13 @@ class Effects:
     first_sequence: int
     result: CommitResult
     records: dict[str, dict[str, Known]] = field(default_factory=dict)  # by type and source id
+    observed: list[tuple[str, str, int]] = field(default_factory=list)  # type, source id, newer instant
     keys: dict[bytes, Content] = field(default_factory=dict)
     versions: list[bytes] = field(default_factory=list)
-    homes: dict[tuple[str, str], bytes] = field(default_factory=dict)  # by type and stream
+    heads: dict[tuple[Any, ...], bytes] = field(default_factory=dict)  # what first versions have in common
     contents: dict[int, str] = field(default_factory=dict)  # of the versions not yet written
-    births: dict[str, int] = field(default_factory=dict)  # live records gained, by type
-    buried: dict[str, int] = field(default_factory=dict)  # live records deleted, by type
+    births: Counter[str] = field(default_factory=Counter)  # live records gained, by type
+    buried: Counter[str] = field(default_factory=Counter)  # live records deleted, by type
 
 
 class Plan:
@@ -72,12 +76,11 @@ class Plan:
         self._types: dict[str, int] = {}
         self._streams: dict[tuple[int, str, str], int] = {}
         self._connector_versions: dict[str, int] = {}
-        self._known: dict[tuple[int, str], dict[str, Known]] = {}
+        self._known: dict[tuple[int, str], dict[str, Known | None]] = {}  # without those that are as stored
         self._keys: dict[int, dict[bytes, Content]] = {}
         self._contents: dict[int, str] = {}
         self._live: dict[tuple[int, str], int] = {}
         self._merged: list[Effects] = []
-        self._changed: dict[tuple[int, str], dict[str, Known]] = {}
         self._look_up(parcels)
 
     def weigh(self, parcel: Parcel) -> Effects:
@@ -85,15 +88,15 @@ class Plan:
         effects = Effects(parcel=parcel, first_sequence=self._next, result=CommitResult(counts=Counts(), outcomes=()))
         outcomes: list[Outcome] = []
         type_name = ""
-        known: dict[str, Known] = {}
+        known: dict[str, Known | None] = {}
         changed: dict[str, Known] = {}
         for emission in parcel.emissions:
             if emission.type != type_name:
                 type_name = emission.type
-                known = self._known.get((parcel.connection_id, type_name), {})
+                known = self._known[parcel.connection_id, type_name]
                 changed = effects.records.setdefault(type_name, {})
-            before = changed.get(emission.source_id) or known.get(emission.source_id)
-            outcomes.append(self._settle(emission, before, effects))
+            before = changed.get(emission.source_id) or known.get(emission.source_id, _AS_STORED)
+            outcomes.append(_DUPLICATE if before is _AS_STORED else self._settle(emission, before, effects))
         counts = _tally(outcomes, len(parcel.quarantined))
         effects.result = CommitResult(counts=counts, outcomes=outcomes)
         return effects
@@ -104,9 +107,7 @@ class Plan:
         self._merged.append(effects)
         self._next += len(effects.versions)
         for type_name, records in effects.records.items():
-            if records:
-                self._known.setdefault((connection_id, type_name), {}).update(records)
-                self._changed.setdefault((connection_id, type_name), {}).update(records)
+            self._known[connection_id, type_name].update(records)
         for type_name, born in effects.births.items():
             self._live[connection_id, type_name] = self.live(connection_id, type_name) + born
         if effects.keys:
@@ -125,11 +126,12 @@ class Plan:
         """Write all merged parcels: versions, records, keys, origins, populations, figures, quarantine."""
         packed = [version for effects in self._merged for version in effects.versions]
         if packed:
-            self._write_bulk("insert_versions", packed)
+            first = self._next - len(packed)
+            self._write_bulk("insert_versions", packed, first=first)
             self._write_rows("insert_origins", self._origin_rows())
             self._write_rows("move_populations", self._population_rows())
-        if self._changed:
-            self._write_bulk("upsert_records", self._packed_records())
+            execute(self._db, _sql["renew_records"], first=first)
+        self._write_rows("observe_records", self._observed_rows())
         keys = sorted(
             pack_key(effects.parcel.connection_id, key, content, delivery_id=effects.parcel.delivery_id)
             for effects in self._merged
@@ -153,60 +155,60 @@ class Plan:
         return found
 
     def _look_up(self, parcels: Sequence[Parcel]) -> None:
-        ids: dict[tuple[int, str], dict[str, None]] = {}
+        asked: dict[tuple[int, str], list[Emission]] = {}
         keys: dict[int, dict[bytes, None]] = {}
         for parcel in parcels:
             connection_id = parcel.connection_id
             for type_name in {emission.type for emission in parcel.emissions}:
-                asked = ids.setdefault((connection_id, type_name), {})
-                asked.update(dict.fromkeys([e.source_id for e in parcel.emissions if e.type == type_name]))
+                found = asked.setdefault((connection_id, type_name), [])
+                found += [emission for emission in parcel.emissions if emission.type == type_name]
             if given := [e.key for e in parcel.emissions if e.key is not None]:
                 keys.setdefault(connection_id, {}).update(dict.fromkeys(given))
-        for (connection_id, type_name), asked in ids.items():
-            self._known[connection_id, type_name] = self._known_records(connection_id, type_name, asked)
+        for (connection_id, type_name), emissions in asked.items():
+            self._known[connection_id, type_name] = self._differing(connection_id, type_name, emissions)
         for connection_id, wanted in keys.items():
             self._keys[connection_id] = self._known_keys(connection_id, wanted)
 
-    def _known_records(self, connection_id: int, type: str, source_ids: Iterable[str]) -> dict[str, Known]:
-        ids = apsw.carray(tuple([source_id.encode() for source_id in source_ids]))
-        parameters = {"ids": ids, "connection_id": connection_id, "type_id": self._type_id(type)}
-        text = self._db.execute(_sql["known_records"], parameters).get
-        return {known.source_id: known for known in _decode_known(text)}
+    def _differing(self, connection_id: int, type: str, emissions: Sequence[Emission]) -> dict[str, Known | None]:
+        probes = apsw.carray(tuple([pack_probe(emission) for emission in emissions]))
+        parameters = {"probes": probes, "connection_id": connection_id, "type_id": self._type_id(type)}
+        found: dict[str, Known | None] = {}
+        for one in _decode_differing(self._db.execute(_sql["differing_records"], parameters).get):
+            if isinstance(one, int):
+                found[emissions[one - 1].source_id] = None
+            else:
+                found[one.source_id] = one
+        return found
 
     def _known_keys(self, connection_id: int, keys: Iterable[bytes]) -> dict[bytes, Content]:
         found = table(self._db, _sql["known_keys"], keys=apsw.carray(tuple(keys)), connection_id=connection_id)
         return {bytes.fromhex(key): Content(content, bool(deleted)) for key, content, deleted in found}
 
     def _settle(self, emission: Emission, known: Known | None, effects: Effects) -> Outcome:
-        seen = self._seen(emission, effects) if emission.key is not None else None
-        outcome = decide(emission, known, seen)
-        if outcome is Outcome.DUPLICATE:
+        key = emission.key
+        outcome = decide(emission, known, None if key is None else self._seen(key, effects))
+        if outcome is _DUPLICATE:
             return outcome
-        if emission.key is not None:
-            effects.keys[emission.key] = Content(emission.hash.hex(), emission.deleted)
-        if outcome is Outcome.UNCHANGED:
+        if key is not None:
+            effects.keys[key] = Content(emission.hash.hex(), emission.deleted)
+        if known is None:
+            self._append_first(emission, effects)
+        elif outcome is _UNCHANGED:
             # A keyed observation is written anyway: that it was still true then keeps a late, older one out
             # (Invariant 8). A page of known objects writes nothing.
-            if emission.key is not None and known is not None and emission.as_of > known.as_of:
-                observed = msgspec.structs.replace(known, as_of=emission.as_of)
-                effects.records[emission.type][emission.source_id] = observed
-            return outcome
-        if outcome is Outcome.STALE:
-            assert known is not None
-            if not self._is_kept(emission, known, effects):
-                self._append(emission, known, effects, stale=True)
-            return outcome
-        self._append(emission, known, effects, stale=False)
-        was_live = known is not None and not known.deleted
-        if was_live == emission.deleted:
-            effects.births[emission.type] = effects.births.get(emission.type, 0) + (-1 if was_live else 1)
-        if was_live and emission.deleted:
-            effects.buried[emission.type] = effects.buried.get(emission.type, 0) + 1
+            if key is not None and emission.as_of > known.as_of:
+                self._observe(emission, known, effects)
+        elif outcome is not Outcome.STALE or not self._is_kept(emission, known, effects):
+            self._append(emission, known, effects, stale=outcome is Outcome.STALE)
         return outcome
 
-    def _seen(self, emission: Emission, effects: Effects) -> Content | None:
-        assert emission.key is not None
-        return effects.keys.get(emission.key) or self._keys[effects.parcel.connection_id].get(emission.key)
+    def _observe(self, emission: Emission, known: Known, effects: Effects) -> None:
+        observed = msgspec.structs.replace(known, as_of=emission.as_of)
+        effects.records[emission.type][emission.source_id] = observed
+        effects.observed.append((emission.type, emission.source_id, emission.as_of))
+
+    def _seen(self, key: bytes, effects: Effects) -> Content | None:
+        return effects.keys.get(key) or self._keys[effects.parcel.connection_id].get(key)
 
     def _is_kept(self, emission: Emission, known: Known, effects: Effects) -> bool:
         # An old page that is committed again must not grow the history (Invariant 2).
@@ -219,33 +221,44 @@ class Plan:
         )
         return bool(content == _content_text(emission))
 
-    def _append(self, emission: Emission, known: Known | None, effects: Effects, *, stale: bool) -> None:
+    def _append_first(self, emission: Emission, effects: Effects) -> None:
+        alike = (emission.type, emission.stream, emission.as_of, emission.deleted, emission.key is None)
+        head = effects.heads.get(alike)
+        if head is None:
+            head = effects.heads[alike] = self._head(emission, effects, number=1, previous=0)
         sequence = effects.first_sequence + len(effects.versions)
-        number = known.version + 1 if known else 1
-        home = effects.homes.get((emission.type, emission.stream)) or self._home(emission, effects)
-        previous = known.latest if known else 0
-        effects.versions.append(pack_version(emission, home, sequence, number, previous, stale))
+        effects.versions.append(pack_version(head, emission))
+        effects.records[emission.type][emission.source_id] = _became(emission, sequence, 1)
+        if not emission.deleted:
+            effects.births[emission.type] += 1
+
+    def _append(self, emission: Emission, known: Known, effects: Effects, *, stale: bool) -> None:
+        sequence = effects.first_sequence + len(effects.versions)
+        number = known.version + 1
+        head = self._head(emission, effects, number=number, previous=known.latest, stale=stale)
+        effects.versions.append(pack_version(head, emission))
         if stale:
-            assert known is not None
             effects.contents[sequence] = _content_text(emission)
             after = msgspec.structs.replace(known, latest=sequence, version=number)
         else:
-            after = Known(
-                emission.source_id, sequence, sequence, number, emission.hash.hex(), emission.as_of,
-                int(emission.deleted), int(emission.key is None),
-            )  # fmt: skip
+            after = _became(emission, sequence, number)
+            effects.births[emission.type] += known.deleted - emission.deleted
+            if emission.deleted and not known.deleted:
+                effects.buried[emission.type] += 1
         effects.records[emission.type][emission.source_id] = after
 
-    def _home(self, emission: Emission, effects: Effects) -> bytes:
+    def _head(self, emission: Emission, effects: Effects, *, number: int, previous: int, stale: bool = False) -> bytes:
         parcel = effects.parcel
-        home = version_home(
+        return version_head(
+            emission,
             origin_id=effects.first_sequence,
             connection_id=parcel.connection_id,
             type_id=self._type_id(emission.type),
             stream_id=self.stream_id(parcel.connection_id, emission.stream, parcel.partition, parcel.at),
+            number=number,
+            previous=previous,
+            stale=stale,
         )
-        effects.homes[emission.type, emission.stream] = home
-        return home
 
     def _type_id(self, name: str) -> int:
         found = self._types.get(name)
@@ -260,18 +273,18 @@ class Plan:
             self._connector_versions[name] = found
         return found
 
-    def _write_bulk(self, query: str, packed: Sequence[bytes]) -> None:
-        self._db.execute(_sql[query], {"packed": apsw.carray(tuple(packed))}).fetchall()
+    def _write_bulk(self, query: str, packed: Sequence[bytes], **parameters: int) -> None:
+        execute(self._db, _sql[query], packed=apsw.carray(tuple(packed)), **parameters)
 
     def _write_rows(self, query: str, rows: Sequence[Sequence[Any]]) -> None:
         if rows:
             execute(self._db, _sql[query], rows=json_text(rows))
 
-    def _packed_records(self) -> list[bytes]:
+    def _observed_rows(self) -> list[tuple[int, int, str, int]]:
         return [
-            pack_record(connection_id, self._type_id(type_name), records[source_id])
-            for (connection_id, type_name), records in sorted(self._changed.items())
-            for source_id in sorted(records)
+            (effects.parcel.connection_id, self._type_id(type_name), source_id, as_of)
+            for effects in self._merged
+            for type_name, source_id, as_of in effects.observed
         ]
 
     def _origin_rows(self) -> list[tuple[Any, ...]]:
@@ -288,10 +301,12 @@ class Plan:
 
     def _population_rows(self) -> list[tuple[int, int, int]]:
         # Types without a live record have a row too: listings find by it what a connection has ever held.
-        moved = dict.fromkeys(self._changed, 0)
+        moved: dict[tuple[int, str], int] = {}
         for effects in self._merged:
-            for type_name, born in effects.births.items():
-                moved[effects.parcel.connection_id, type_name] += born
+            for type_name, records in effects.records.items():
+                if records:
+                    home = effects.parcel.connection_id, type_name
+                    moved[home] = moved.get(home, 0) + effects.births.get(type_name, 0)
         return [(connection_id, self._type_id(name), born) for (connection_id, name), born in moved.items()]
 
     def _write_figures(self) -> None:
@@ -347,8 +362,13 @@ def _number(db: apsw.Connection, find: str, insert: str, name: str) -> int:
 
 def _tally(outcomes: Sequence[Outcome], quarantined: int) -> Counts:
     counts = Counts(quarantined=quarantined)
-    for outcome in set(outcomes):
-        setattr(counts, _NAMES[outcome], outcomes.count(outcome))
+    left = len(outcomes)
+    for outcome in _OUTCOMES:
+        if not left:
+            break
+        count = outcomes.count(outcome)
+        setattr(counts, outcome.value, count)
+        left -= count
     return counts
 
 
@@ -368,6 +388,13 @@ def _by_stream(effects: Effects) -> list[tuple[str, Counts]]:
         )
         for key in sorted(keys)
     ]
+
+
+def _became(emission: Emission, sequence: int, number: int) -> Known:
+    return Known(
+        emission.source_id, sequence, sequence, number, emission.hash.hex(), emission.as_of, int(emission.deleted),
+        int(emission.key is None),
+    )  # fmt: skip
 
 
 def _content_text(emission: Emission) -> str:

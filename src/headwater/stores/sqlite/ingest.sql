@@ -1,10 +1,12 @@
--- name: known_records
--- The records of one connection and type that have these source ids, in one step.
-SELECT json_group_array(json_array(
-    r.source_id, r.sequence, r.latest, r.version, lower(hex(r.hash)), r.as_of, r.deleted, r.by_object))
-FROM carray(:ids) a
-CROSS JOIN records r
-    ON r.connection_id = :connection_id AND r.type_id = :type_id AND r.source_id = CAST(a.value AS TEXT);
+-- name: differing_records
+-- Of the probes of one connection and type (see `pack_probe`): the place of each that has no record yet, and the record
+-- of each that holds other content or came under another key. What is left out is as stored.
+SELECT json_group_array(iif(r.source_id IS NULL, a.rowid, json_array(
+    r.source_id, r.sequence, r.latest, r.version, lower(hex(r.hash)), r.as_of, r.deleted, r.by_object)))
+FROM carray(:probes) a
+LEFT JOIN records r
+    ON r.connection_id = :connection_id AND r.type_id = :type_id AND r.source_id = CAST(substr(a.value, 17) AS TEXT)
+WHERE r.hash IS NOT substr(a.value, 1, 16) OR r.deleted OR NOT r.by_object;
 
 -- name: known_keys
 -- The idempotency keys of one connection that were seen before, with the content they came with.
@@ -51,30 +53,37 @@ SELECT live FROM populations WHERE connection_id = :connection_id AND type_id = 
 SELECT lower(hex(hash)) || ':' || as_of || ':' || deleted FROM versions WHERE sequence = :sequence;
 
 -- name: insert_versions
--- Append versions, each packed as one blob (see `pack_version`), in one step.
+-- Append versions from the sequence `first` on, each packed as one blob (see `pack_version`), in one step.
 INSERT INTO versions (sequence, origin_id, connection_id, type_id, stream_id, version, previous, as_of, deleted, stale,
-    hash, source_id, payload)
-SELECT CAST(substr(value, 1, 19) AS INTEGER), CAST(substr(value, 20, 19) AS INTEGER),
-    CAST(substr(value, 39, 10) AS INTEGER), CAST(substr(value, 49, 10) AS INTEGER),
-    CAST(substr(value, 59, 10) AS INTEGER), CAST(substr(value, 69, 10) AS INTEGER),
-    nullif(CAST(substr(value, 79, 19) AS INTEGER), 0), CAST(substr(value, 98, 19) AS INTEGER),
-    CAST(substr(value, 117, 1) AS INTEGER), CAST(substr(value, 118, 1) AS INTEGER), substr(value, 119, 16),
-    CAST(substr(value, 139, CAST(substr(value, 135, 4) AS INTEGER)) AS TEXT),
-    substr(value, 139 + CAST(substr(value, 135, 4) AS INTEGER))
+    by_object, hash, source_id, payload)
+SELECT :first + rowid - 1, CAST(substr(value, 1, 19) AS INTEGER), CAST(substr(value, 20, 10) AS INTEGER),
+    CAST(substr(value, 30, 10) AS INTEGER), CAST(substr(value, 40, 10) AS INTEGER),
+    CAST(substr(value, 50, 10) AS INTEGER), nullif(CAST(substr(value, 60, 19) AS INTEGER), 0),
+    CAST(substr(value, 79, 19) AS INTEGER), CAST(substr(value, 98, 1) AS INTEGER),
+    CAST(substr(value, 99, 1) AS INTEGER), CAST(substr(value, 100, 1) AS INTEGER), substr(value, 101, 16),
+    CAST(substr(value, 121, CAST(substr(value, 117, 4) AS INTEGER)) AS TEXT),
+    substr(value, 121 + CAST(substr(value, 117, 4) AS INTEGER))
 FROM carray(:packed);
 
--- name: upsert_records
--- Bring the current records up to date, each packed as one blob (see `pack_record`), in one step.
-INSERT INTO records (connection_id, type_id, sequence, latest, version, as_of, deleted, by_object, hash, source_id)
-SELECT CAST(substr(value, 1, 10) AS INTEGER), CAST(substr(value, 11, 10) AS INTEGER),
-    CAST(substr(value, 21, 19) AS INTEGER), CAST(substr(value, 40, 19) AS INTEGER),
-    CAST(substr(value, 59, 10) AS INTEGER), CAST(substr(value, 69, 19) AS INTEGER),
-    CAST(substr(value, 88, 1) AS INTEGER), CAST(substr(value, 89, 1) AS INTEGER), substr(value, 90, 16),
-    CAST(substr(value, 106) AS TEXT)
-FROM carray(:packed) WHERE true
-ON CONFLICT (connection_id, type_id, source_id) DO UPDATE SET sequence = excluded.sequence, latest = excluded.latest,
-    version = excluded.version, as_of = excluded.as_of, deleted = excluded.deleted, by_object = excluded.by_object,
-    hash = excluded.hash;
+-- name: renew_records
+-- Bring the current records up to the versions from `first` on; one that arrived stale moves no more than `latest`.
+INSERT INTO records (connection_id, type_id, source_id, sequence, latest, version, as_of, deleted, by_object, hash)
+SELECT connection_id, type_id, source_id, iif(stale, 0, sequence), sequence, version, as_of, deleted, by_object, hash
+FROM versions WHERE sequence >= :first
+ORDER BY connection_id, type_id, source_id, sequence
+ON CONFLICT (connection_id, type_id, source_id) DO UPDATE SET latest = excluded.latest, version = excluded.version,
+    sequence = iif(excluded.sequence, excluded.sequence, records.sequence),
+    as_of = iif(excluded.sequence, excluded.as_of, records.as_of),
+    deleted = iif(excluded.sequence, excluded.deleted, records.deleted),
+    by_object = iif(excluded.sequence, excluded.by_object, records.by_object),
+    hash = iif(excluded.sequence, excluded.hash, records.hash);
+
+-- name: observe_records
+-- Known content was seen to hold at a newer instant.
+UPDATE records SET as_of = max(records.as_of, j.at)
+FROM (SELECT value ->> 0 AS connection_id, value ->> 1 AS type_id, value ->> 2 AS source_id, value ->> 3 AS at
+    FROM json_each(:rows)) j
+WHERE records.connection_id = j.connection_id AND records.type_id = j.type_id AND records.source_id = j.source_id;
 
 -- name: upsert_keys
 -- Remember idempotency keys with the content they came with, each packed as one blob (see `pack_key`).

@@ -8,30 +8,43 @@ from __future__ import annotations
 from headwater.delivery import NewDelivery
 from headwater.jsonvalue import HASH_BYTES
 from headwater.record import Emission
-from headwater.stores.sqlite.outcome import Content, Known
+from headwater.stores.sqlite.outcome import Content
+
+_NO_HASH = bytes(HASH_BYTES)
 
 
-def version_home(*, origin_id: int, connection_id: int, type_id: int, stream_id: int) -> bytes:
-    """The part of a packed version that all versions of one parcel, type and stream share."""
-    return b"%19d%10d%10d%10d" % (origin_id, connection_id, type_id, stream_id)
+def pack_probe(emission: Emission) -> bytes:
+    """What `differing_records` unpacks: the content that would be no news, and the source id.
+
+    A key of its own, or a deletion, must see its record whatever it holds: no content has a hash of zeros.
+    """
+    expected = emission.hash if emission.key is None and not emission.deleted else _NO_HASH
+    return expected + emission.source_id.encode()
 
 
-def pack_version(emission: Emission, home: bytes, sequence: int, number: int, previous: int, stale: bool) -> bytes:
-    """What `insert_versions` unpacks; `previous` is 0 for a record's first version."""
+def version_head(
+    emission: Emission,
+    *,
+    origin_id: int,
+    connection_id: int,
+    type_id: int,
+    stream_id: int,
+    number: int,
+    previous: int,
+    stale: bool,
+) -> bytes:
+    """The part of a packed version that the first versions of one page have in common; `previous` is 0 for a first."""
+    return b"%19d%10d%10d%10d%10d%19d%19d%d%d%d" % (
+        origin_id, connection_id, type_id, stream_id, number, previous, emission.as_of, emission.deleted, stale,
+        emission.key is None,
+    )  # fmt: skip
+
+
+def pack_version(head: bytes, emission: Emission) -> bytes:
+    """What `insert_versions` unpacks."""
     assert len(emission.hash) == HASH_BYTES, "a packed field has its width"
     source_id = emission.source_id.encode()
-    return b"%19d%b%10d%19d%19d%d%d%b%4d%b%b" % (
-        sequence, home, number, previous, emission.as_of, emission.deleted, stale, emission.hash, len(source_id),
-        source_id, emission.payload,
-    )  # fmt: skip
-
-
-def pack_record(connection_id: int, type_id: int, known: Known) -> bytes:
-    """What `upsert_records` unpacks."""
-    return b"%10d%10d%19d%19d%10d%19d%d%d%s%s" % (
-        connection_id, type_id, known.sequence, known.latest, known.version, known.as_of, known.deleted,
-        known.by_object, bytes.fromhex(known.hash), known.source_id.encode(),
-    )  # fmt: skip
+    return b"".join((head, emission.hash, b"%4d" % len(source_id), source_id, emission.payload))
 
 
 def pack_key(connection_id: int, key: bytes, content: Content, *, delivery_id: int | None) -> bytes:

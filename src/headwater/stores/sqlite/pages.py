@@ -6,7 +6,7 @@ that of its stream or window; and the page is the next one, for a page that was 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -76,22 +76,28 @@ def check_lease(guard: Guard | None, ref: RunRef) -> Guard:
     return guard
 
 
-def add_requests(db: apsw.Connection, guard: Guard, requests: Sequence[RequestLog]) -> None:
-    """Keep what a run asked of its provider, the newest `REQUESTS_KEPT`."""
-    if not requests:
+def add_requests(db: apsw.Connection, asked: Iterable[tuple[Guard, Sequence[RequestLog]]]) -> None:
+    """Keep what runs asked of their providers, the newest `REQUESTS_KEPT` of each."""
+    rows: list[tuple[Any, ...]] = []
+    counted: dict[int, int] = {}
+    for guard, requests in asked:
+        rows += [_request_row(guard, number, request) for number, request in enumerate(requests, guard.requests + 1)]
+        guard.requests += len(requests)
+        counted[guard.run_id] = guard.requests
+    if not rows:
         return
-    rows = [
-        (
-            guard.run_id, guard.requests + number, to_micros(request.at), request.method, request.url, request.status,
-            request.milliseconds, request.retries, request.note,
-        )
-        for number, request in enumerate(requests, 1)
-    ]  # fmt: skip
-    execute(db, _sql["insert_requests"], rows=json_text(rows[-REQUESTS_KEPT:]))
-    guard.requests += len(requests)
-    execute(db, _sql["count_requests"], run_id=guard.run_id, requests=guard.requests)
-    if guard.requests > REQUESTS_KEPT:
-        execute(db, _sql["forget_requests"], run_id=guard.run_id, number=guard.requests - REQUESTS_KEPT)
+    execute(db, _sql["insert_requests"], rows=json_text(rows))
+    execute(db, _sql["count_requests"], rows=json_text(list(counted.items())))
+    for run_id, count in counted.items():
+        if count > REQUESTS_KEPT:
+            execute(db, _sql["forget_requests"], run_id=run_id, number=count - REQUESTS_KEPT)
+
+
+def _request_row(guard: Guard, number: int, request: RequestLog) -> tuple[Any, ...]:
+    return (
+        guard.run_id, number, to_micros(request.at), request.method, request.url, request.status,
+        request.milliseconds, request.retries, request.note,
+    )  # fmt: skip
 
 
 def _rehearse(db: apsw.Connection, page: PageCommit) -> Any:
@@ -185,8 +191,7 @@ def _advance(db: apsw.Connection, accepted: Sequence[tuple[PageCommit, Effects]]
         execute(db, _sql["advance_streams"], rows=json_text(streams))
     if windows := [_window_row(pairs) for pairs in runs.values() if pairs[0][0].ref.window_id is not None]:
         execute(db, _sql["advance_windows"], rows=json_text(windows))
-    for page, _ in accepted:
-        add_requests(db, known[page.ref.run_id], page.requests)
+    add_requests(db, ((known[page.ref.run_id], page.requests) for page, _ in accepted))
 
 
 def _total(pairs: Sequence[tuple[PageCommit, Effects]]) -> tuple[int, ...]:

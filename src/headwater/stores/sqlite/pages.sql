@@ -58,8 +58,10 @@ SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->
 FROM json_each(:rows);
 
 -- name: count_requests
--- Note how many requests a run has made, and forget those beyond the newest that are kept.
-UPDATE runs SET requests = :requests WHERE id = :run_id;
+-- Note how many requests runs have made.
+UPDATE runs SET requests = j.requests
+FROM (SELECT value ->> 0 AS id, value ->> 1 AS requests FROM json_each(:rows)) j
+WHERE runs.id = j.id;
 
 -- name: forget_requests
 -- Keep the newest requests of a run only.

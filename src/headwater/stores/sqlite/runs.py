@@ -78,7 +78,7 @@ def finish_run(db: apsw.Connection, end: RunEnd) -> None:
     if guard is not None and guard.state == end.state and guard.epoch == end.ref.epoch:
         return
     guard = check_lease(guard, end.ref)
-    add_requests(db, guard, end.requests)
+    add_requests(db, [(guard, end.requests)])
     over = end.state is not RunState.RETRYING
     execute(
         db,

@@ -245,6 +245,7 @@ CREATE TABLE versions (
     version INTEGER NOT NULL,
     deleted INTEGER NOT NULL,
     stale INTEGER NOT NULL,
+    by_object INTEGER NOT NULL,
     previous INTEGER,
     as_of INTEGER NOT NULL,
     hash BLOB NOT NULL,
