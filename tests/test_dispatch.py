@@ -526,13 +526,16 @@ def test_an_ordered_connection_gets_its_deliveries_one_after_the_other() -> None
 
 def test_handlers_run_side_by_side_up_to_their_limit() -> None:
     at_work = most = 0
+    together = asyncio.Event()
 
     async def post(request: WebhookRequest) -> None:
         nonlocal at_work, most
         at_work += 1
         most = max(most, at_work)
-        for _ in range(3):
-            await asyncio.sleep(0)
+        if at_work == 4:
+            together.set()
+        await together.wait()
+        await asyncio.sleep(0)
         at_work -= 1
 
     async def scenario(world: World) -> None:

@@ -62,6 +62,12 @@ class Live:
     connections: LiveConnections
     runner: Runner
 
+    def prepare(self) -> None:
+        """Load what the first request would stop the whole process for; to be called before work begins."""
+        from headwater.transport import PooledTransport
+
+        PooledTransport.load()
+
 
 @dataclass(kw_only=True)
 class Platform:

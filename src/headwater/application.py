@@ -78,6 +78,7 @@ class Application:
 
     async def run(self) -> None:
         """Work until `drain`; raises `StoreUnavailableError` when the store cannot write any more."""
+        self.platform.live.prepare()
         runner = self.platform.live.runner
         work = (
             self._ticker.serve(),
@@ -197,6 +198,7 @@ async def working(platform: Platform) -> AsyncIterator[None]:
             await engine.submit(None, admitted.admitted)
             await platform.clock.sleep(WORKER_LOOK_SECONDS)
 
+    platform.live.prepare()
     runner = platform.live.runner
     tasks = [
         asyncio.create_task(admit()),

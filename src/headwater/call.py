@@ -53,12 +53,11 @@ def prepare(method: str, url: str, options: Options) -> Call:
     unknown = options.keys() - Options.__annotations__.keys()
     if unknown:
         raise TypeError(f"http.request has no option {min(unknown)!r}")
+    query = form.encode(params) if (params := options.get("params")) else ""
+    if query:
+        url = url.partition("#")[0]
+        url = f"{url}{'&' if '?' in url else '?'}{query}"
     target = parse(url)
-    if params := options.get("params"):
-        query = form.encode(params)
-        if query:
-            text = str(target)
-            target = parse(f"{text}{'&' if '?' in text else '?'}{query}")
     body, content_type = _body(options)
     headers = {"Accept-Encoding": ACCEPT_ENCODING, "User-Agent": USER_AGENT}
     if content_type:

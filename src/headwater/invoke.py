@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Protocol
 
 from headwater import http
@@ -258,7 +259,7 @@ def invocation_for(
         connector=connector,
         connection=live.stored.key,
         connection_id=live.stored.id,
-        streams=frozenset(one.key for one in connector.streams),
+        streams=live.project.stream_keys,
         types=live.project.types,
         stream=stream,
         as_of=to_micros(as_of),
@@ -280,7 +281,7 @@ async def invoke(route_function: Callable[[Any], Any], request: Any, invocation:
     `async def` ends where it waits; a plain one cannot be stopped, and what it still emits is lost.
     """
     with invoking(invocation):
-        if inspect.iscoroutinefunction(route_function):
+        if _is_async(route_function):
             return await route_function(request)
         loop = asyncio.get_running_loop()
         bound = copy_context()
@@ -288,6 +289,9 @@ async def invoke(route_function: Callable[[Any], Any], request: Any, invocation:
         result = await loop.run_in_executor(_threads, bound.run, _call, route_function, request)
         # A wrapper around an `async def` does not look like one.
         return await result if inspect.isawaitable(result) else result
+
+
+_is_async = lru_cache(maxsize=128)(inspect.iscoroutinefunction)
 
 
 def _call(route_function: Callable[[Any], Any], request: Any) -> Any:

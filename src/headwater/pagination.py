@@ -94,9 +94,9 @@ def _seen(memory: dict[bytes, None], mark: bytes) -> bool:
 
 
 def _fingerprint(emissions: Sequence[Emission]) -> bytes:
-    digest = blake2b(b"".join([emission.hash for emission in emissions]), digest_size=HASH_BYTES)
-    digest.update("\0".join([emission.source_id for emission in emissions]).encode("utf-8", "surrogatepass"))
-    return digest.digest()
+    ids = hash(tuple([emission.source_id for emission in emissions]))  # kept for this run only: any hash will do
+    contents = b"".join([emission.hash for emission in emissions])
+    return blake2b(contents, digest_size=HASH_BYTES, salt=ids.to_bytes(8, "little", signed=True)).digest()
 
 
 def _hash(cursor: str) -> bytes:

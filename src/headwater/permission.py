@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import unquote
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 Reach = Literal["public", "loopback", "private"]  # how far into the operator's own network a request may go
 
 URL_CHARACTERS_MAX = 16 * 1024
+TARGETS_KEPT = 256  # judgements that are remembered
 PORTS = {"http": 80, "https": 443}
 _NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052: the last 32 bits are an IPv4 address
 _PATTERN = re.compile(r"(https?|\*)://(\[[0-9a-fA-F:.]+\]|[^/:\[\]]+)(?::(\d+|\*))?(/.*)?", re.DOTALL)
@@ -37,7 +39,9 @@ def parse(url: str) -> URL:
     if len(url) > URL_CHARACTERS_MAX:
         raise _unusable(f"it is longer than {URL_CHARACTERS_MAX} characters")
     try:
-        parsed = URL(url).with_fragment(None)
+        parsed = URL(url)
+        if parsed.raw_fragment:
+            parsed = parsed.with_fragment(None)
     except (ValueError, TypeError) as error:
         raise _unusable("it cannot be parsed") from error
     if parsed.scheme not in PORTS or not parsed.raw_host:
@@ -86,12 +90,18 @@ class AllowList:
         self._patterns = _compiled(patterns)
         self._loopback = _compiled(loopback)
         self._private = private
+        self._judge = lru_cache(maxsize=TARGETS_KEPT)(self._judged)  # a poll asks the same path page after page
 
     def reach(self, url: URL) -> Reach:
         """How far a request to `url` may go; `ForbiddenHostError` with the near miss when it may not be made at all."""
-        target = f"{url.scheme}://{_bracketed(url.raw_host or '')}:{url.port}{url.raw_path}"
-        if not any(pattern.expression.fullmatch(target) for pattern in self._patterns):
+        found = self._judge(f"{url.scheme}://{_bracketed(url.raw_host or '')}:{url.port}{url.raw_path}")
+        if found is None:
             raise self._refusal(url)
+        return found
+
+    def _judged(self, target: str) -> Reach | None:
+        if not any(pattern.expression.fullmatch(target) for pattern in self._patterns):
+            return None
         if self._private:
             return "private"
         return "loopback" if any(pattern.expression.fullmatch(target) for pattern in self._loopback) else "public"
@@ -114,6 +124,7 @@ def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
+@lru_cache(maxsize=TARGETS_KEPT)
 def check_host(host: str, reach: Reach) -> None:
     """Refuse a host that is an address out of `reach`, or an address in disguise; a name passes, to be resolved.
 

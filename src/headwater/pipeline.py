@@ -1,4 +1,6 @@
-"""The overlap of fetch and commit: while page n commits, page n + 1 is fetched, and the store may fold what waits.
+"""The overlap of fetch and commit: while pages commit, the next ones are fetched, and the store folds what waits.
+
+    submit ──> gathered, while pages come quickly ──> given to the store ──> durable
 
 Order is kept: pages are given to the store in the order of their numbers, and once one fails, the store refuses those
 after it (each commit names its number, and only the next one of a run is taken).
@@ -9,13 +11,19 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from datetime import timedelta
 
 from headwater.intention import CommitResult, PageCommit
 from headwater.record import Counts
 from headwater.store import RunStore
 
-RECORDS_IN_FLIGHT_MAX = 10_000  # fetched and not yet committed: bounds the memory of a run
-PAGES_IN_FLIGHT_MAX = 100
+RECORDS_IN_FLIGHT_MAX = 20_000  # fetched and not yet committed: bounds the memory of a run
+PAGES_IN_FLIGHT_MAX = 200
+# Many small commits cost more than few large ones, and nobody waits for a page whose successor is nearly here. One that
+# took longer to come is committed at once, with all before it.
+GATHERED_RECORDS_MAX = 5_000
+GATHERED_PAGES_MAX = 50
+QUICK_PAGE = timedelta(milliseconds=50)
 
 
 class Pipeline:
@@ -23,30 +31,44 @@ class Pipeline:
 
     def __init__(self, store: RunStore) -> None:
         self._store = store
+        self._gathered: list[PageCommit] = []
         self._waiting: deque[tuple[PageCommit, asyncio.Task[CommitResult]]] = deque()
-        self._records = 0
+        self._records = 0  # gathered and waiting
         self.on_commit: Callable[[], None] = _nothing  # called whenever a page has become durable
         self.counts = Counts()  # of the durable pages
         self.pages = 0
 
     async def submit(self, page: PageCommit) -> None:
-        """Begin to commit `page`, waiting for earlier ones while too much is in flight.
+        """Take `page` to be committed, waiting for earlier ones while too much is in flight.
 
         Raises what an earlier commit raised; `page` is then not submitted.
         """
         records = len(page.emissions)
         while self._waiting and (self._waiting[0][1].done() or self._is_full(records)):
             await self._settle_oldest()
-        self._waiting.append((page, asyncio.ensure_future(self._store.commit_page(page))))
+        self._gathered.append(page)
         self._records += records
+        if (
+            not page.has_more
+            or page.at - page.started_at > QUICK_PAGE
+            or len(self._gathered) >= GATHERED_PAGES_MAX
+            or sum(len(one.emissions) for one in self._gathered) >= GATHERED_RECORDS_MAX
+        ):
+            self._commit()
 
     async def settle(self) -> None:
         """Return once every submitted page is durable; raises what the first one to fail raised."""
+        self._commit()
         while self._waiting:
             await self._settle_oldest()
 
+    def _commit(self) -> None:
+        pages, self._gathered = self._gathered, []
+        self._waiting.extend((page, asyncio.ensure_future(self._store.commit_page(page))) for page in pages)
+
     def _is_full(self, records: int) -> bool:
-        return len(self._waiting) >= PAGES_IN_FLIGHT_MAX or self._records + records > RECORDS_IN_FLIGHT_MAX
+        pages = len(self._waiting) + len(self._gathered)
+        return pages >= PAGES_IN_FLIGHT_MAX or self._records + records > RECORDS_IN_FLIGHT_MAX
 
     async def _settle_oldest(self) -> None:
         page, task = self._waiting[0]
@@ -65,6 +87,7 @@ class Pipeline:
     async def _discard(self) -> None:
         tasks = [task for _, task in self._waiting]
         self._waiting.clear()
+        self._gathered = []
         self._records = 0
         await asyncio.gather(*tasks, return_exceptions=True)
 

@@ -13,7 +13,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from hashlib import blake2b
 from importlib.abc import InspectLoader, MetaPathFinder
 from importlib.machinery import ModuleSpec
@@ -58,6 +58,11 @@ class Project:
     def version(self) -> str:
         """Manifest version and content, as noted on every record version: `0.1.0+3f2a9c1e`."""
         return f"{self.connector.version}+{self.content_hash[:8]}"
+
+    @cached_property
+    def stream_keys(self) -> frozenset[str]:
+        """The streams that an emission may name."""
+        return frozenset(stream.key for stream in self.connector.streams)
 
     def module(self, name: str) -> ModuleType:
         """A module of the project by its path below `src`, such as `lib.stripe`."""

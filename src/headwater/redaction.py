@@ -12,6 +12,7 @@ import logging
 import re
 import traceback
 from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import lru_cache
 
 MARK = "***"
 WHOLE_WORD_CHARACTERS = 6  # a shorter secret is replaced only where it stands alone, or it would eat ordinary words
@@ -35,9 +36,10 @@ def redact(text: str, secrets: Collection[str]) -> str:
 
 def one_line(text: str) -> str:
     """`text` with line breaks and control characters escaped: what it holds cannot pass for a log line of its own."""
-    return text.translate(_CONTROL)
+    return text if text.isascii() and text.isprintable() else text.translate(_CONTROL)
 
 
+@lru_cache(maxsize=1024)
 def is_sensitive_name(name: str) -> bool:
     """A parameter or header of this name is taken for a secret, whatever its value."""
     return name.lower() in _SENSITIVE_HEADERS or _SENSITIVE_NAME.search(name) is not None
@@ -70,7 +72,8 @@ class Redactor:
     def url(self, url: str) -> str:
         """`url` without the secrets, without credentials, and without the values of parameters that sound like one."""
         head, mark, query = url.partition("?")
-        head = re.sub(r"(?<=://)[^/@]*@", "", head)
+        if "@" in head:
+            head = re.sub(r"(?<=://)[^/@]*@", "", head)
         if mark:
             query = "&".join(map(_redacted_pair, query.split("&")))
         return self.line(head + mark + query)

@@ -19,10 +19,9 @@ class RouteLog(logging.LoggerAdapter[logging.Logger]):
     """Formats and redacts a line before it is a record: no handler, wherever it was added, sees more."""
 
     def __init__(self, facts: Mapping[str, object], redactor: Redactor, *, logger: logging.Logger = _logger) -> None:
-        known = {name: fact for name, fact in facts.items() if fact is not None}
-        super().__init__(logger, {f"headwater_{name}": fact for name, fact in known.items()})
+        super().__init__(logger)
+        self._facts = facts  # put into words only when a line is logged: most routes log none
         self._redactor = redactor
-        self._head = " ".join(f"{name}={one_line(str(fact))}" for name, fact in known.items())
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
         """Log one line, and the traceback that `exc_info` asks for as part of it."""
@@ -34,12 +33,17 @@ class RouteLog(logging.LoggerAdapter[logging.Logger]):
         kwargs.pop("stack_info", None)
         kwargs.setdefault("stacklevel", _ABOVE)
         line = self._redactor.line(text)[:LINE_CHARACTERS_MAX]
-        super().log(level, "%s", f"[{self._head}] {line}", **kwargs)
+        head = " ".join(f"{name}={one_line(str(fact))}" for name, fact in self._known())
+        super().log(level, "%s", f"[{head}] {line}", **kwargs)
 
     def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
         """Add the facts to the record, beside what the line itself brings."""
-        kwargs["extra"] = {**(kwargs.get("extra") or {}), **(self.extra or {})}
+        facts = {f"headwater_{name}": fact for name, fact in self._known()}
+        kwargs["extra"] = {**(kwargs.get("extra") or {}), **facts}
         return msg, kwargs
+
+    def _known(self) -> list[tuple[str, object]]:
+        return [(name, fact) for name, fact in self._facts.items() if fact is not None]
 
 
 def _formatted(message: object, args: tuple[object, ...]) -> str:

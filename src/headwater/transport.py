@@ -13,6 +13,7 @@ import ssl
 import zlib
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -115,7 +116,6 @@ class PooledTransport:
         url = URL(request.url, encoded=True)
         check_host(url.raw_host or "", request.reach)
         session = self._sessions.get(request.reach) or self._open(request.reach)
-        timeout = aiohttp.ClientTimeout(total=request.total_seconds, sock_connect=CONNECT_SECONDS_MAX)
         try:
             async with session.request(
                 request.method,
@@ -123,7 +123,7 @@ class PooledTransport:
                 headers=request.headers,
                 data=request.body or None,
                 allow_redirects=False,
-                timeout=timeout,
+                timeout=_timeout(request.total_seconds),
             ) as response:
                 headers = Headers(response.headers.items())
                 body = await _read(response, request.body_bytes_max)
@@ -134,6 +134,11 @@ class PooledTransport:
         if body and "content-encoding" in headers:
             body = await _decoded(body, headers["content-encoding"], request.body_bytes_max, status)
         return TransportResponse(status=status, headers=headers, body=body)
+
+    @staticmethod
+    def load() -> None:
+        """Load the client library now, before there is work: a first request would stop the whole loop for it."""
+        import aiohttp  # noqa: F401
 
     async def close(self) -> None:
         """Close every socket; a request after this is refused."""
@@ -164,6 +169,13 @@ class PooledTransport:
         )
         self._sessions[reach] = session
         return session
+
+
+@lru_cache(maxsize=64)
+def _timeout(seconds: float) -> aiohttp.ClientTimeout:
+    import aiohttp
+
+    return aiohttp.ClientTimeout(total=seconds, sock_connect=CONNECT_SECONDS_MAX)
 
 
 async def resolve_by_system(host: str, port: int) -> list[str]:

@@ -106,6 +106,7 @@ async def _run(
     *,
     allow_deletes: bool,
 ) -> int:
+    platform.live.prepare()
     run_id = await platform.store.trigger_run(
         state.id, at=platform.clock.now(), window=window, pages_limit=pages, allow_deletes=allow_deletes
     )
