@@ -59,12 +59,11 @@ async def connect(store, clock, key="acme", *, connector="stripe", tenant=None, 
 
 def emit(source_id, clock, *, type="customer", stream="customers", deleted=False, **payload):
     data = canonical_bytes({"id": source_id} | payload)
-    return Emission(
+    return Emission.of(
         type=type,
         stream=stream,
         source_id=source_id,
         payload=b"{}" if deleted else data,
-        hash=content_hash(b"" if deleted else data),
         key=None,
         as_of=to_micros(clock.now()),
         deleted=deleted,

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from headwater.clock import EPOCH
 from headwater.errors import CursorStuckError, HandlerError, PageLimitError, RepeatedPageError, StopError
-from headwater.jsonvalue import content_hash
 from headwater.pagination import PAGES_REMEMBERED_MAX, Guard, checked_page, windowed_cursor
 from headwater.record import Emission
 from headwater.run import CURSOR_BYTES_MAX, Page, Window
@@ -18,10 +17,7 @@ NOW = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
 
 
 def emission(source_id, payload=b"{}"):
-    return Emission(
-        type="customer", stream="customers", source_id=source_id, payload=payload, hash=content_hash(payload),
-        key=None, as_of=0,
-    )  # fmt: skip
+    return Emission.of(type="customer", stream="customers", source_id=source_id, payload=payload, key=None, as_of=0)
 
 
 def follow(guard, pages):

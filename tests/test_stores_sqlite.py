@@ -126,7 +126,7 @@ def test_an_unforeseen_error_in_a_batch_of_pages_fails_one_page_only():
                 await world.connect(key)
             refs = [await world.admit(key) for key in ("a", "b", "c")]
             pages = [world.page(ref, emission("r", "x")) for ref in refs]
-            pages[1] = world.page(refs[1], msgspec.structs.replace(emission("bad", "x"), hash=b"short"))
+            pages[1] = world.page(refs[1], msgspec.structs.replace(emission("bad", "x"), as_of=10**20))
             results = await asyncio.gather(*(world.store.commit_page(page) for page in pages), return_exceptions=True)
             assert isinstance(results[1], AssertionError)
             assert results[0].outcomes == results[2].outcomes == [Outcome.CREATED]

@@ -166,15 +166,8 @@ def _emission(
                 f"The idempotency key must have 1 to {IDEMPOTENCY_KEY_CHARACTERS_MAX} characters."
             )
         key = content_hash(idempotency_key.encode())
-    return Emission(
-        type=type,
-        stream=stream,
-        source_id=source_id,
-        payload=encoded,
-        hash=content_hash(encoded),
-        key=key,
-        as_of=as_of,
-        deleted=deleted,
+    return Emission.of(
+        type=type, stream=stream, source_id=source_id, payload=encoded, key=key, as_of=as_of, deleted=deleted
     )
 
 

@@ -13,6 +13,10 @@ from typing import Literal
 
 import msgspec
 
+from headwater.jsonvalue import HASH_BYTES, content_hash
+
+BODY_HEAD_BYTES = HASH_BYTES + 5  # of an emission, before its source id
+
 Origin = Literal["poll", "webhook", "backfill", "operator", "replay"]
 
 
@@ -29,17 +33,48 @@ class Outcome(StrEnum):
 
 
 class Emission(msgspec.Struct, gc=False, kw_only=True):
-    """One call of `ingest.canonical`, validated, in canonical form; `outcome` is set once its page committed."""
+    """One call of `ingest.canonical`, validated, in canonical form; `outcome` is set once its page committed.
+
+    What is long lies in `body`, packed while it is at hand: a store takes it as it is, without touching it again.
+    """
 
     type: str  # canonical type
     stream: str  # stream key
     source_id: str  # the object's id at the provider
-    payload: bytes  # canonical form; the last known content for a deletion may be b"{}"
-    hash: bytes  # content hash, 16 bytes
+    body: bytes  # content hash (16), `1` where known content is no news, length of the source id (4), it, the payload
     key: bytes | None  # hash of the idempotency key; None where the key names the object itself
     as_of: int  # when the payload was true at the provider, microseconds
     deleted: bool = False
     outcome: Outcome | None = None
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        type: str,
+        stream: str,
+        source_id: str,
+        payload: bytes,
+        key: bytes | None,
+        as_of: int,
+        deleted: bool = False,
+    ) -> Emission:
+        """An emission of `payload` in canonical form; the last known content for a deletion may be b"{}"."""
+        identity = source_id.encode()
+        # A key of its own, or a deletion, must see its record whatever that holds.
+        mark = b"1%4d" if key is None and not deleted else b"0%4d"
+        body = b"".join((content_hash(payload), mark % len(identity), identity, payload))
+        return cls(type=type, stream=stream, source_id=source_id, body=body, key=key, as_of=as_of, deleted=deleted)
+
+    @property
+    def hash(self) -> bytes:
+        """The content hash, 16 bytes."""
+        return self.body[:HASH_BYTES]
+
+    @property
+    def payload(self) -> bytes:
+        """The canonical form."""
+        return self.body[BODY_HEAD_BYTES + len(self.source_id.encode()) :]
 
 
 class Quarantined(msgspec.Struct, gc=False, kw_only=True):

@@ -18,7 +18,7 @@ from headwater.cron import next_tick
 from headwater.engine import Engine
 from headwater.errors import FencedError
 from headwater.intention import PageCommit, RunEnd, StreamDeclaration, TickResult
-from headwater.jsonvalue import canonical_bytes, content_hash
+from headwater.jsonvalue import canonical_bytes
 from headwater.record import Emission
 from headwater.run import Priority, Run, RunRef, RunState, Window
 from headwater.schedule import Ticker
@@ -103,9 +103,9 @@ class Worker:
     def _page(self, ref: RunRef, page: int) -> PageCommit:
         at = self._clock.now()
         payload = canonical_bytes({"id": f"{ref.stream_key}-{page}"})
-        emission = Emission(
-            type="thing", stream=ref.stream_key, source_id=f"{ref.stream_key}-{page}", payload=payload,
-            hash=content_hash(payload), key=None, as_of=to_micros(at),
+        emission = Emission.of(
+            type="thing", stream=ref.stream_key, source_id=f"{ref.stream_key}-{page}", payload=payload, key=None,
+            as_of=to_micros(at),
         )  # fmt: skip
         return PageCommit(
             ref=ref, number=ref.page_number + page - int(ref.cursor or 0), emissions=[emission], quarantined=(),

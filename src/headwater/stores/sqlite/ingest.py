@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from itertools import count
+from typing import Any, TypeAlias
 
 import apsw
 import msgspec
@@ -21,15 +22,18 @@ from headwater.intention import CommitResult
 from headwater.record import COUNT_NAMES, Counts, Emission, Origin, Outcome, Quarantined
 from headwater.stores.sqlite.database import execute, json_text, queries, table, value
 from headwater.stores.sqlite.outcome import Content, Known, decide
-from headwater.stores.sqlite.packing import pack_key, pack_probe, pack_version, version_head
+from headwater.stores.sqlite.packing import pack_key, version_head
 
 HOUR_MICROSECONDS = 3_600_000_000
 
 _sql = queries("ingest.sql")
-_decode_differing = msgspec.json.Decoder(list[int | Known]).decode
+_decode_differing = msgspec.json.Decoder(tuple[list[int], list[Known]]).decode
 _OUTCOMES = tuple(Outcome(name) for name in COUNT_NAMES)
-_DUPLICATE, _UNCHANGED = Outcome.DUPLICATE, Outcome.UNCHANGED
-_AS_STORED: Final = Known("", 0, 0, 0, "", 0, 0, 1)  # stands for a record that is as the emission has it
+_CREATED, _DUPLICATE, _UNCHANGED = Outcome.CREATED, Outcome.DUPLICATE, Outcome.UNCHANGED
+
+# A record as it stands, or the first version that this batch brings of it, with its sequence.
+Standing: TypeAlias = Known | tuple[Emission, int]
+
 _POLLED: frozenset[Origin] = frozenset({"poll"})
 _PUSHED: frozenset[Origin] = frozenset({"webhook", "replay"})
 
@@ -57,11 +61,11 @@ class Effects:
     parcel: Parcel
     first_sequence: int
     result: CommitResult
-    records: dict[str, dict[str, Known]] = field(default_factory=dict)  # by type and source id
+    records: dict[str, dict[str, Standing]] = field(default_factory=dict)  # by type and source id
     observed: list[tuple[str, str, int]] = field(default_factory=list)  # type, source id, newer instant
     keys: dict[bytes, Content] = field(default_factory=dict)
-    versions: list[bytes] = field(default_factory=list)
-    heads: dict[tuple[Any, ...], bytes] = field(default_factory=dict)  # what first versions have in common
+    heads: list[bytes] = field(default_factory=list)  # of the new versions, beside …
+    bodies: list[bytes] = field(default_factory=list)  # … those of their emissions
     contents: dict[int, str] = field(default_factory=dict)  # of the versions not yet written
     births: Counter[str] = field(default_factory=Counter)  # live records gained, by type
     buried: Counter[str] = field(default_factory=Counter)  # live records deleted, by type
@@ -76,7 +80,8 @@ class Plan:
         self._types: dict[str, int] = {}
         self._streams: dict[tuple[int, str, str], int] = {}
         self._connector_versions: dict[str, int] = {}
-        self._known: dict[tuple[int, str], dict[str, Known | None]] = {}  # without those that are as stored
+        self._known: dict[tuple[int, str], dict[str, Standing]] = {}  # those that differ from their emission
+        self._absent: dict[tuple[int, str], set[str]] = {}  # source ids without a record
         self._keys: dict[int, dict[bytes, Content]] = {}
         self._contents: dict[int, str] = {}
         self._live: dict[tuple[int, str], int] = {}
@@ -86,17 +91,7 @@ class Plan:
     def weigh(self, parcel: Parcel) -> Effects:
         """Decide every emission of a parcel; nothing is written and the plan does not change."""
         effects = Effects(parcel=parcel, first_sequence=self._next, result=CommitResult(counts=Counts(), outcomes=()))
-        outcomes: list[Outcome] = []
-        type_name = ""
-        known: dict[str, Known | None] = {}
-        changed: dict[str, Known] = {}
-        for emission in parcel.emissions:
-            if emission.type != type_name:
-                type_name = emission.type
-                known = self._known[parcel.connection_id, type_name]
-                changed = effects.records.setdefault(type_name, {})
-            before = changed.get(emission.source_id) or known.get(emission.source_id, _AS_STORED)
-            outcomes.append(_DUPLICATE if before is _AS_STORED else self._settle(emission, before, effects))
+        outcomes = self._at_once(effects) or self._one_by_one(effects)
         counts = _tally(outcomes, len(parcel.quarantined))
         effects.result = CommitResult(counts=counts, outcomes=outcomes)
         return effects
@@ -105,9 +100,10 @@ class Plan:
         """Take a parcel's effects into the batch: later ones see them, and `write` writes them."""
         connection_id = effects.parcel.connection_id
         self._merged.append(effects)
-        self._next += len(effects.versions)
+        self._next += len(effects.bodies)
         for type_name, records in effects.records.items():
             self._known[connection_id, type_name].update(records)
+            self._absent[connection_id, type_name].difference_update(records)
         for type_name, born in effects.births.items():
             self._live[connection_id, type_name] = self.live(connection_id, type_name) + born
         if effects.keys:
@@ -124,10 +120,11 @@ class Plan:
 
     def write(self) -> None:
         """Write all merged parcels: versions, records, keys, origins, populations, figures, quarantine."""
-        packed = [version for effects in self._merged for version in effects.versions]
-        if packed:
-            first = self._next - len(packed)
-            self._write_bulk("insert_versions", packed, first=first)
+        bodies = [body for effects in self._merged for body in effects.bodies]
+        if bodies:
+            first = self._next - len(bodies)
+            heads = b"".join([head for effects in self._merged for head in effects.heads])
+            execute(self._db, _sql["insert_versions"], first=first, heads=heads, bodies=apsw.carray(tuple(bodies)))
             self._write_rows("insert_origins", self._origin_rows())
             self._write_rows("move_populations", self._population_rows())
             execute(self._db, _sql["renew_records"], first=first)
@@ -138,7 +135,7 @@ class Plan:
             for key, content in effects.keys.items()
         )
         if keys:
-            self._write_bulk("upsert_keys", keys)
+            execute(self._db, _sql["upsert_keys"], packed=apsw.carray(tuple(keys)))
         self._write_figures()
         for effects in self._merged:
             self._set_aside(effects.parcel)
@@ -165,24 +162,59 @@ class Plan:
             if given := [e.key for e in parcel.emissions if e.key is not None]:
                 keys.setdefault(connection_id, {}).update(dict.fromkeys(given))
         for (connection_id, type_name), emissions in asked.items():
-            self._known[connection_id, type_name] = self._differing(connection_id, type_name, emissions)
+            self._look_up_records(connection_id, type_name, emissions)
         for connection_id, wanted in keys.items():
             self._keys[connection_id] = self._known_keys(connection_id, wanted)
 
-    def _differing(self, connection_id: int, type: str, emissions: Sequence[Emission]) -> dict[str, Known | None]:
-        probes = apsw.carray(tuple([pack_probe(emission) for emission in emissions]))
-        parameters = {"probes": probes, "connection_id": connection_id, "type_id": self._type_id(type)}
-        found: dict[str, Known | None] = {}
-        for one in _decode_differing(self._db.execute(_sql["differing_records"], parameters).get):
-            if isinstance(one, int):
-                found[emissions[one - 1].source_id] = None
-            else:
-                found[one.source_id] = one
-        return found
+    def _look_up_records(self, connection_id: int, type: str, emissions: Sequence[Emission]) -> None:
+        bodies = apsw.carray(tuple([emission.body for emission in emissions]))
+        parameters = {"bodies": bodies, "connection_id": connection_id, "type_id": self._type_id(type)}
+        places, differing = _decode_differing(self._db.execute(_sql["differing_records"], parameters).get)
+        self._absent[connection_id, type] = {emissions[place - 1].source_id for place in places}
+        self._known[connection_id, type] = {known.source_id: known for known in differing}
 
     def _known_keys(self, connection_id: int, keys: Iterable[bytes]) -> dict[bytes, Content]:
         found = table(self._db, _sql["known_keys"], keys=apsw.carray(tuple(keys)), connection_id=connection_id)
         return {bytes.fromhex(key): Content(content, bool(deleted)) for key, content, deleted in found}
+
+    def _at_once(self, effects: Effects) -> list[Outcome] | None:
+        """The outcomes of a page of records that are all new, or all as stored, as most pages are; None for another."""
+        emissions = effects.parcel.emissions
+        if len({(one.type, one.stream, one.as_of, one.key, one.deleted) for one in emissions}) != 1:
+            return None
+        first = emissions[0]
+        if first.key is not None or first.deleted:
+            return None
+        home = effects.parcel.connection_id, first.type
+        source_ids = [one.source_id for one in emissions]
+        distinct = set(source_ids)
+        if self._absent[home].issuperset(distinct) and len(distinct) == len(source_ids):
+            effects.heads = [self._head(first, effects, number=1, previous=0)] * len(emissions)
+            effects.bodies = [one.body for one in emissions]
+            effects.records[first.type] = dict(zip(source_ids, zip(emissions, count(self._next)), strict=False))
+            effects.births[first.type] = len(emissions)
+            return [_CREATED] * len(emissions)
+        if self._absent[home].isdisjoint(distinct) and self._known[home].keys().isdisjoint(distinct):
+            return [_DUPLICATE] * len(emissions)
+        return None
+
+    def _one_by_one(self, effects: Effects) -> list[Outcome]:
+        outcomes: list[Outcome] = []
+        type_name = ""
+        for emission in effects.parcel.emissions:
+            if emission.type != type_name:
+                type_name = emission.type
+                home = effects.parcel.connection_id, type_name
+                known, absent = self._known[home], self._absent[home]
+                changed = effects.records.setdefault(type_name, {})
+            source_id = emission.source_id
+            standing = changed.get(source_id) or known.get(source_id)
+            if standing is None and source_id not in absent:
+                outcomes.append(_DUPLICATE)  # it is as stored, under the key that names it
+            else:
+                known_one = _became(*standing, 1) if isinstance(standing, tuple) else standing
+                outcomes.append(self._settle(emission, known_one, effects))
+        return outcomes
 
     def _settle(self, emission: Emission, known: Known | None, effects: Effects) -> Outcome:
         key = emission.key
@@ -222,21 +254,18 @@ class Plan:
         return bool(content == _content_text(emission))
 
     def _append_first(self, emission: Emission, effects: Effects) -> None:
-        alike = (emission.type, emission.stream, emission.as_of, emission.deleted, emission.key is None)
-        head = effects.heads.get(alike)
-        if head is None:
-            head = effects.heads[alike] = self._head(emission, effects, number=1, previous=0)
-        sequence = effects.first_sequence + len(effects.versions)
-        effects.versions.append(pack_version(head, emission))
-        effects.records[emission.type][emission.source_id] = _became(emission, sequence, 1)
+        sequence = effects.first_sequence + len(effects.bodies)
+        effects.heads.append(self._head(emission, effects, number=1, previous=0))
+        effects.bodies.append(emission.body)
+        effects.records[emission.type][emission.source_id] = emission, sequence
         if not emission.deleted:
             effects.births[emission.type] += 1
 
     def _append(self, emission: Emission, known: Known, effects: Effects, *, stale: bool) -> None:
-        sequence = effects.first_sequence + len(effects.versions)
+        sequence = effects.first_sequence + len(effects.bodies)
         number = known.version + 1
-        head = self._head(emission, effects, number=number, previous=known.latest, stale=stale)
-        effects.versions.append(pack_version(head, emission))
+        effects.heads.append(self._head(emission, effects, number=number, previous=known.latest, stale=stale))
+        effects.bodies.append(emission.body)
         if stale:
             effects.contents[sequence] = _content_text(emission)
             after = msgspec.structs.replace(known, latest=sequence, version=number)
@@ -273,9 +302,6 @@ class Plan:
             self._connector_versions[name] = found
         return found
 
-    def _write_bulk(self, query: str, packed: Sequence[bytes], **parameters: int) -> None:
-        execute(self._db, _sql[query], packed=apsw.carray(tuple(packed)), **parameters)
-
     def _write_rows(self, query: str, rows: Sequence[Sequence[Any]]) -> None:
         if rows:
             execute(self._db, _sql[query], rows=json_text(rows))
@@ -290,13 +316,13 @@ class Plan:
     def _origin_rows(self) -> list[tuple[Any, ...]]:
         return [
             (
-                effects.first_sequence, effects.first_sequence + len(effects.versions) - 1,
+                effects.first_sequence, effects.first_sequence + len(effects.bodies) - 1,
                 effects.parcel.connection_id, effects.parcel.origin, effects.parcel.run_id, effects.parcel.page,
                 effects.parcel.delivery_id, self._connector_version_id(effects.parcel.connector_version),
                 effects.parcel.at,
             )
             for effects in self._merged
-            if effects.versions
+            if effects.bodies
         ]  # fmt: skip
 
     def _population_rows(self) -> list[tuple[int, int, int]]:
@@ -318,14 +344,14 @@ class Plan:
                 stream_id = self.stream_id(parcel.connection_id, key, parcel.partition, parcel.at)
                 figures = hours.setdefault((stream_id, parcel.at - parcel.at % HOUR_MICROSECONDS), [0] * 9)
                 changed = counts.changed
-                for index, count in enumerate(
+                for index, figure in enumerate(
                     (
                         *msgspec.structs.astuple(counts),
                         changed if parcel.origin in _POLLED else 0,
                         changed if parcel.origin in _PUSHED else 0,
                     )
                 ):
-                    figures[index] += count
+                    figures[index] += figure
                 seen[stream_id] = max(parcel.at, seen.get(stream_id, 0))
         self._write_rows("count_hours", [(*key, *figures) for key, figures in hours.items()])
         self._write_rows("note_records", list(seen.items()))

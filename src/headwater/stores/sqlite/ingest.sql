@@ -1,12 +1,15 @@
 -- name: differing_records
--- Of the probes of one connection and type (see `pack_probe`): the place of each that has no record yet, and the record
--- of each that holds other content or came under another key. What is left out is as stored.
-SELECT json_group_array(iif(r.source_id IS NULL, a.rowid, json_array(
-    r.source_id, r.sequence, r.latest, r.version, lower(hex(r.hash)), r.as_of, r.deleted, r.by_object)))
-FROM carray(:probes) a
-LEFT JOIN records r
-    ON r.connection_id = :connection_id AND r.type_id = :type_id AND r.source_id = CAST(substr(a.value, 17) AS TEXT)
-WHERE r.hash IS NOT substr(a.value, 1, 16) OR r.deleted OR NOT r.by_object;
+-- Of the emissions of one connection and type, given by their bodies: the places of those that have no record yet, and
+-- the records of those that hold other content or came under another key. What is left out is as stored.
+SELECT json_array(
+    json(json_group_array(a.rowid) FILTER (WHERE r.source_id IS NULL)),
+    json(json_group_array(json_array(
+        r.source_id, r.sequence, r.latest, r.version, lower(hex(r.hash)), r.as_of, r.deleted, r.by_object))
+        FILTER (WHERE r.source_id IS NOT NULL)))
+FROM carray(:bodies) a
+LEFT JOIN records r ON r.connection_id = :connection_id AND r.type_id = :type_id
+    AND r.source_id = CAST(substr(a.value, 22, CAST(substr(a.value, 18, 4) AS INTEGER)) AS TEXT)
+WHERE r.hash IS NOT substr(a.value, 1, 16) OR substr(a.value, 17, 1) <> x'31' OR r.deleted OR NOT r.by_object;
 
 -- name: known_keys
 -- The idempotency keys of one connection that were seen before, with the content they came with.
@@ -53,17 +56,19 @@ SELECT live FROM populations WHERE connection_id = :connection_id AND type_id = 
 SELECT lower(hex(hash)) || ':' || as_of || ':' || deleted FROM versions WHERE sequence = :sequence;
 
 -- name: insert_versions
--- Append versions from the sequence `first` on, each packed as one blob (see `pack_version`), in one step.
+-- Append versions from the sequence `first` on, in one step: the nth from the nth of the heads, which lie end to end
+-- (see `version_head`), and the nth of the bodies.
 INSERT INTO versions (sequence, origin_id, connection_id, type_id, stream_id, version, previous, as_of, deleted, stale,
     by_object, hash, source_id, payload)
-SELECT :first + rowid - 1, CAST(substr(value, 1, 19) AS INTEGER), CAST(substr(value, 20, 10) AS INTEGER),
-    CAST(substr(value, 30, 10) AS INTEGER), CAST(substr(value, 40, 10) AS INTEGER),
-    CAST(substr(value, 50, 10) AS INTEGER), nullif(CAST(substr(value, 60, 19) AS INTEGER), 0),
-    CAST(substr(value, 79, 19) AS INTEGER), CAST(substr(value, 98, 1) AS INTEGER),
-    CAST(substr(value, 99, 1) AS INTEGER), CAST(substr(value, 100, 1) AS INTEGER), substr(value, 101, 16),
-    CAST(substr(value, 121, CAST(substr(value, 117, 4) AS INTEGER)) AS TEXT),
-    substr(value, 121 + CAST(substr(value, 117, 4) AS INTEGER))
-FROM carray(:packed);
+SELECT :first + rowid - 1, CAST(substr(:heads, 100 * rowid - 99, 19) AS INTEGER),
+    CAST(substr(:heads, 100 * rowid - 80, 10) AS INTEGER), CAST(substr(:heads, 100 * rowid - 70, 10) AS INTEGER),
+    CAST(substr(:heads, 100 * rowid - 60, 10) AS INTEGER), CAST(substr(:heads, 100 * rowid - 50, 10) AS INTEGER),
+    nullif(CAST(substr(:heads, 100 * rowid - 40, 19) AS INTEGER), 0),
+    CAST(substr(:heads, 100 * rowid - 21, 19) AS INTEGER), CAST(substr(:heads, 100 * rowid - 2, 1) AS INTEGER),
+    CAST(substr(:heads, 100 * rowid - 1, 1) AS INTEGER), CAST(substr(:heads, 100 * rowid, 1) AS INTEGER),
+    substr(value, 1, 16), CAST(substr(value, 22, CAST(substr(value, 18, 4) AS INTEGER)) AS TEXT),
+    substr(value, 22 + CAST(substr(value, 18, 4) AS INTEGER))
+FROM carray(:bodies);
 
 -- name: renew_records
 -- Bring the current records up to the versions from `first` on; one that arrived stale moves no more than `latest`.

@@ -10,16 +10,7 @@ from headwater.jsonvalue import HASH_BYTES
 from headwater.record import Emission
 from headwater.stores.sqlite.outcome import Content
 
-_NO_HASH = bytes(HASH_BYTES)
-
-
-def pack_probe(emission: Emission) -> bytes:
-    """What `differing_records` unpacks: the content that would be no news, and the source id.
-
-    A key of its own, or a deletion, must see its record whatever it holds: no content has a hash of zeros.
-    """
-    expected = emission.hash if emission.key is None and not emission.deleted else _NO_HASH
-    return expected + emission.source_id.encode()
+VERSION_HEAD_BYTES = 100
 
 
 def version_head(
@@ -33,18 +24,13 @@ def version_head(
     previous: int,
     stale: bool,
 ) -> bytes:
-    """The part of a packed version that the first versions of one page have in common; `previous` is 0 for a first."""
-    return b"%19d%10d%10d%10d%10d%19d%19d%d%d%d" % (
+    """What `insert_versions` unpacks beside the emission's body; `previous` is 0 for a first version."""
+    head = b"%19d%10d%10d%10d%10d%19d%19d%d%d%d" % (
         origin_id, connection_id, type_id, stream_id, number, previous, emission.as_of, emission.deleted, stale,
         emission.key is None,
     )  # fmt: skip
-
-
-def pack_version(head: bytes, emission: Emission) -> bytes:
-    """What `insert_versions` unpacks."""
-    assert len(emission.hash) == HASH_BYTES, "a packed field has its width"
-    source_id = emission.source_id.encode()
-    return b"".join((head, emission.hash, b"%4d" % len(source_id), source_id, emission.payload))
+    assert len(head) == VERSION_HEAD_BYTES, "packed fields have their widths"
+    return head
 
 
 def pack_key(connection_id: int, key: bytes, content: Content, *, delivery_id: int | None) -> bytes:

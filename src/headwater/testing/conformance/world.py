@@ -47,12 +47,11 @@ def emission(source_id: str, content: str, as_of: float = 0, **overrides: Any) -
     if overrides.get("deleted"):
         payload = b"{}"
     key = overrides.pop("key", None)
-    return Emission(
+    return Emission.of(
         type=overrides.pop("type", TYPE),
         stream=overrides.pop("stream", STREAM),
         source_id=source_id,
         payload=payload,
-        hash=blake2b(payload, digest_size=16).digest(),
         key=None if key is None else blake2b(key.encode(), digest_size=16).digest(),
         as_of=to_micros(at(as_of)),
         **overrides,
