@@ -22,9 +22,8 @@ from headwater.clock import to_micros
 from headwater.context import Invocation, current
 from headwater.errors import EmissionError, InvalidPayloadError, near_miss
 from headwater.jsonvalue import canonical_bytes, content_hash, decode
-from headwater.record import Emission, Quarantined
+from headwater.record import SOURCE_ID_CHARACTERS_MAX, Emission, Quarantined
 
-SOURCE_ID_CHARACTERS_MAX = 512
 IDEMPOTENCY_KEY_CHARACTERS_MAX = 1024
 PAYLOAD_BYTES_MAX = 4 * 1024 * 1024
 PAGE_EMISSIONS_MAX = 50_000
@@ -166,9 +165,7 @@ def _emission(
                 f"The idempotency key must have 1 to {IDEMPOTENCY_KEY_CHARACTERS_MAX} characters."
             )
         key = content_hash(idempotency_key.encode())
-    return Emission.of(
-        type=type, stream=stream, source_id=source_id, payload=encoded, key=key, as_of=as_of, deleted=deleted
-    )
+    return Emission.of(type, stream, source_id, encoded, key, as_of, deleted)
 
 
 def _as_text(identity: Any) -> str:

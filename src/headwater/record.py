@@ -15,7 +15,11 @@ import msgspec
 
 from headwater.jsonvalue import HASH_BYTES, content_hash
 
+SOURCE_ID_CHARACTERS_MAX = 512
 BODY_HEAD_BYTES = HASH_BYTES + 5  # of an emission, before its source id
+
+_MARK_NEWS, _MARK_ANY = b"1", b"0"
+_LENGTHS = tuple(b"%4d" % length for length in range(4 * SOURCE_ID_CHARACTERS_MAX + 1))  # in UTF-8
 
 Origin = Literal["poll", "webhook", "backfill", "operator", "replay"]
 
@@ -41,7 +45,7 @@ class Emission(msgspec.Struct, gc=False, kw_only=True):
     type: str  # canonical type
     stream: str  # stream key
     source_id: str  # the object's id at the provider
-    body: bytes  # content hash (16), `1` where known content is no news, length of the source id (4), it, the payload
+    body: bytes  # content hash (16), `1` where known content is no news (1), length of the id (4), source id, payload
     key: bytes | None  # hash of the idempotency key; None where the key names the object itself
     as_of: int  # when the payload was true at the provider, microseconds
     deleted: bool = False
@@ -50,7 +54,6 @@ class Emission(msgspec.Struct, gc=False, kw_only=True):
     @classmethod
     def of(
         cls,
-        *,
         type: str,
         stream: str,
         source_id: str,
@@ -59,11 +62,11 @@ class Emission(msgspec.Struct, gc=False, kw_only=True):
         as_of: int,
         deleted: bool = False,
     ) -> Emission:
-        """An emission of `payload` in canonical form; the last known content for a deletion may be b"{}"."""
+        """An emission of `payload` in canonical form; a deletion's may be b"{}"."""
         identity = source_id.encode()
         # A key of its own, or a deletion, must see its record whatever that holds.
-        mark = b"1%4d" if key is None and not deleted else b"0%4d"
-        body = b"".join((content_hash(payload), mark % len(identity), identity, payload))
+        mark = _MARK_NEWS if key is None and not deleted else _MARK_ANY
+        body = b"".join((content_hash(payload), mark, _LENGTHS[len(identity)], identity, payload))
         return cls(type=type, stream=stream, source_id=source_id, body=body, key=key, as_of=as_of, deleted=deleted)
 
     @property
