@@ -17,7 +17,7 @@ from headwater.intention import CommitResult, PageCommit
 from headwater.record import Counts
 from headwater.store import RunStore
 
-RECORDS_IN_FLIGHT_MAX = 20_000  # fetched and not yet committed: bounds the memory of a run
+RECORDS_IN_FLIGHT_MAX = 15_000  # fetched and not yet committed: bounds the memory of a run
 PAGES_IN_FLIGHT_MAX = 200
 # Many small commits cost more than few large ones, and nobody waits for a page whose successor is nearly here. One that
 # took longer to come is committed at once, with all before it.
