@@ -161,7 +161,8 @@ def run(
         projects = {"shop": make_project(route, ordered=ordered)}
         key_ring = KeyRing([b"k" * 32])
         connections = LiveConnections(store, projects, key_ring, clock, lambda **_: NoHttp())
-        world = World(clock, store, projects, connections, Dispatcher(store, connections, clock, **fields), key_ring)
+        dispatcher = Dispatcher(store, connections, clock, **{"claim_pause_seconds": 0, **fields})
+        world = World(clock, store, projects, connections, dispatcher, key_ring)
         assert await world.connect() == 1
         try:
             await scenario(world)
@@ -819,6 +820,28 @@ def test_serving_takes_a_backlog_beyond_one_claim_and_survives_a_store_that_fail
         assert world.dispatcher._in_flight == 0
 
     run(post, scenario)
+
+
+def test_what_arrives_soon_after_a_claim_is_claimed_together() -> None:
+    async def post(request: WebhookRequest) -> None:
+        emit(request, id=request.provider_id)
+
+    async def scenario(world: World) -> None:
+        serving = asyncio.create_task(world.dispatcher.serve())
+        await world.until(lambda: _true(world.clock.sleepers > 0))
+        for name in ("d1", "d2"):
+            await world.receive(name)
+            world.dispatcher.wake()
+            await asyncio.sleep(0.001)
+        assert await world.store.pending_deliveries() == 2
+        await world.clock.advance(0.01)
+        await world.until(lambda: _equal(world.store.pending_deliveries(), 0))
+        assert world.store.commits == [2]
+        world.dispatcher.drain()
+        await world.clock.advance(0.01)
+        await serving
+
+    run(post, scenario, claim_pause_seconds=0.01)
 
 
 def test_serving_that_is_cancelled_leaves_its_claims_to_lapse() -> None:

@@ -37,8 +37,7 @@ class NewDelivery(msgspec.Struct, gc=False, kw_only=True):
     body: bytes
 
 
-@dataclass(frozen=True, kw_only=True)
-class Appended:
+class Appended(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What became of a delivery given to the store."""
 
     id: int

@@ -32,6 +32,7 @@ from headwater.store import DeliveryStore, Store
 ATTEMPTS_MAX = 16  # of passing faults: about three hours of backoff
 BACKOFF = Backoff(wait_initial=2.0, wait_max=3600.0)
 CLAIM_MAX = 200  # deliveries in one claim
+CLAIM_PAUSE_SECONDS = 0.01  # between two claims under load: what arrives meanwhile is claimed together
 CLAIM_SECONDS = 90.0  # a crashed dispatcher's deliveries wait so long
 COMMIT_MAX = 200  # deliveries in one commit
 HANDLERS_MAX = 16  # invoked at once
@@ -71,6 +72,7 @@ class Dispatcher:
         clock: Clock,
         *,
         claim_seconds: float = CLAIM_SECONDS,
+        claim_pause_seconds: float = CLAIM_PAUSE_SECONDS,
         handler_seconds_max: float = HANDLER_SECONDS_MAX,
         handlers_max: int = HANDLERS_MAX,
         attempts_max: int = ATTEMPTS_MAX,
@@ -80,6 +82,7 @@ class Dispatcher:
         self._connections = connections
         self._clock = clock
         self._claim_seconds = claim_seconds
+        self._claim_pause_seconds = claim_pause_seconds
         self._handler_seconds_max = handler_seconds_max
         self._handlers_max = handlers_max
         self._attempts_max = attempts_max
@@ -106,13 +109,15 @@ class Dispatcher:
         try:
             while not self._is_draining:
                 self._wake.clear()
+                again_at = self._clock.monotonic() + self._claim_pause_seconds
                 claimed = await self._claim() if self._in_flight <= IN_FLIGHT_MAX - CLAIM_MAX else ()
-                if not claimed:
+                if claimed:
+                    batch = asyncio.create_task(self._dispatch(claimed))
+                    self._batches.add(batch)
+                    batch.add_done_callback(self._batches.discard)
+                if len(claimed) < CLAIM_MAX:
                     await self._wait()
-                    continue
-                batch = asyncio.create_task(self._dispatch(claimed))
-                self._batches.add(batch)
-                batch.add_done_callback(self._batches.discard)
+                    await self._clock.sleep(again_at - self._clock.monotonic())
             if self._batches:
                 await asyncio.wait(self._batches)
         finally:

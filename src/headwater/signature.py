@@ -6,17 +6,17 @@ A scheme is pure: it reads the request's bytes and the secrets it is given, and 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
+
+import msgspec
 
 from headwater.errors import SignatureError
 
 TOLERANCE_SECONDS = 300
 
 
-@dataclass(frozen=True, kw_only=True)
-class SignedRequest:
+class SignedRequest(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A request as it came, before anything in it is believed."""
 
     method: str
@@ -39,8 +39,7 @@ class SignedRequest:
             raise SignatureError(f"The header {name} is not ASCII.") from error
 
 
-@dataclass(frozen=True, kw_only=True)
-class Verified:
+class Verified(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What a scheme knows of a delivery once it is proved."""
 
     provider_id: str | None  # the delivery's id at the provider; None: the body's hash serves
