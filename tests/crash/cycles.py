@@ -168,9 +168,10 @@ class Rig:
 
     def deliveries_waiting(self) -> dict[str, int]:
         """What is still to be sent or dispatched."""
+        to_send = self.provider.webhooks.waiting  # first: what is acked between the two looks is then seen as pending
         with self.read() as database:
             (pending,) = database.execute("select count(*) from deliveries where state = 'pending'").fetchone()
-        return {"to send": self.provider.webhooks.waiting, "pending": pending}
+        return {"to send": to_send, "pending": pending}
 
     def streams_behind(self, started: float) -> dict[str, int]:
         """Poll streams that have not succeeded since `started`."""
@@ -188,9 +189,9 @@ class Rig:
                 self.compare(database, resource)
             self.look_for_repetition(database)
             known = {row[0] for row in database.execute("select provider_id from deliveries")}
-            bad = database.execute("select count(*) from deliveries where state <> 'done'").fetchone()[0]
+            bad = database.execute("select id, state, error_code from deliveries where state <> 'done'").fetchall()
         self.report("acked deliveries are not stored", self.acked - known)
-        self.report("deliveries are not done", range(bad))
+        self.report("deliveries are not done", bad)
 
     def compare(self, database: sqlite3.Connection, resource) -> None:
         """One stream's live objects against its records."""
