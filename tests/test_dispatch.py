@@ -525,6 +525,20 @@ def test_an_ordered_connection_gets_its_deliveries_one_after_the_other() -> None
     run(post, scenario, ordered=True)
 
 
+def test_an_ordered_backlog_is_served_without_waiting_for_the_clock() -> None:
+    async def post(request: WebhookRequest) -> None:
+        emit(request, id=request.provider_id)
+
+    async def scenario(world: World) -> None:
+        await world.receive("d1", "d2", "d3", "d4")
+        serving = asyncio.create_task(world.dispatcher.serve())
+        await world.until(lambda: _equal(world.store.pending_deliveries(), 0))
+        world.dispatcher.drain()
+        await serving
+
+    run(post, scenario, ordered=True)
+
+
 def test_handlers_run_side_by_side_up_to_their_limit() -> None:
     at_work = most = 0
     together = asyncio.Event()

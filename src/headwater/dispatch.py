@@ -91,6 +91,7 @@ class Dispatcher:
         self._commits: Gather[DeliveryCommit, CommitResult] = Gather(self._finish, items_max=COMMIT_MAX)
         self._batches: set[asyncio.Task[None]] = set()
         self._paused: dict[int, str] = {}  # connections that a delivery under way has paused, with the reason
+        self._in_order: frozenset[int] = frozenset()  # connections whose deliveries wait for the one before
         self._in_flight = 0
         self._wake = asyncio.Event()
         self._is_draining = False
@@ -133,11 +134,12 @@ class Dispatcher:
 
     async def _claim(self) -> Sequence[ClaimedDelivery]:
         try:
+            self._in_order = frozenset(await self._ordered())
             claimed = await self._store.claim_deliveries(
                 self._clock.now(),
                 limit=CLAIM_MAX,
                 lease_seconds=self._claim_seconds,
-                ordered_connections=await self._ordered(),
+                ordered_connections=sorted(self._in_order),
             )
         except Exception:
             logger.exception("No delivery could be claimed; the next look is in %g s.", IDLE_SECONDS)
@@ -188,6 +190,8 @@ class Dispatcher:
                 logger.info("Delivery %d was finished elsewhere.", claim.id)
             except Exception as error:
                 await self._fail(claim, judge(error))
+        if any(claim.connection_id in self._in_order for claim in claimed):
+            self._wake.set()  # the next ones in order may be claimed now
 
     async def _work(
         self,
