@@ -10,11 +10,11 @@ from datetime import datetime
 
 import apsw
 
-from headwater.clock import from_micros, to_micros
+from headwater.clock import to_micros
 from headwater.errors import NotFoundError, UsageError
 from headwater.run import Backfill, BackfillState, BackfillWindow, Window
-from headwater.stores.sqlite.database import Row, execute, json_text, queries, row, rows, value
-from headwater.stores.sqlite.rows import counts, instant
+from headwater.stores.row import as_backfill, as_window
+from headwater.stores.sqlite.database import execute, json_text, queries, row, rows, value
 
 _sql = queries("backfills.sql")
 _OVER = ("succeeded", "failed", "cancelled")
@@ -44,18 +44,18 @@ def add_backfill(
 def backfills(db: apsw.Connection, *, connection: str | None = None, stream: str | None = None) -> Sequence[Backfill]:
     """See `BackfillStore.backfills`."""
     found = rows(db, _sql["list"], backfill_id=None, connection=connection, stream=stream)
-    return [_backfill(one) for one in found]
+    return [as_backfill(one) for one in found]
 
 
 def backfill(db: apsw.Connection, backfill_id: int) -> Backfill | None:
     """See `BackfillStore.backfill`."""
     found = row(db, _sql["list"], backfill_id=backfill_id, connection=None, stream=None)
-    return None if found is None else _backfill(found)
+    return None if found is None else as_backfill(found)
 
 
 def windows(db: apsw.Connection, backfill_id: int) -> Sequence[BackfillWindow]:
     """See `BackfillStore.windows`."""
-    return [_window(found) for found in rows(db, _sql["windows"], backfill_id=backfill_id)]
+    return [as_window(found) for found in rows(db, _sql["windows"], backfill_id=backfill_id)]
 
 
 def set_backfill_state(db: apsw.Connection, backfill_id: int, state: BackfillState, *, at: datetime) -> None:
@@ -92,42 +92,3 @@ def _existing(db: apsw.Connection, backfill_id: int) -> Backfill:
     if found is None:
         raise NotFoundError(f"There is no backfill {backfill_id}.")
     return found
-
-
-def _backfill(found: Row) -> Backfill:
-    return Backfill(
-        id=found["id"],
-        connection=found["connection_key"],
-        stream=found["stream_key"],
-        partition=found["partition"],
-        span=Window(from_micros(found["span_start"]), from_micros(found["span_end"])),
-        state=found["state"],
-        created_at=from_micros(found["created_at"]),
-        finished_at=instant(found["finished_at"]),
-        windows={
-            "todo": found["todo"] or 0,
-            "running": found["running"] or 0,
-            "done": found["done"] or 0,
-            "failed": found["failed"] or 0,
-            "cancelled": found["cancelled"] or 0,
-        },
-        counts=counts(found),
-        pages=found["pages"] or 0,
-    )
-
-
-def _window(found: Row) -> BackfillWindow:
-    return BackfillWindow(
-        id=found["id"],
-        backfill_id=found["backfill_id"],
-        window=Window(from_micros(found["window_start"]), from_micros(found["window_end"])),
-        state=found["state"],
-        run_id=found["run_id"],
-        cursor=found["cursor"],
-        pages=found["pages"],
-        counts=counts(found),
-        started_at=instant(found["started_at"]),
-        finished_at=instant(found["finished_at"]),
-        error=found["error"],
-        attempts=found["attempts"],
-    )

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import apsw
 
-from headwater.clock import from_micros, to_micros
+from headwater.clock import to_micros
 from headwater.errors import NotFoundError, UsageError
 from headwater.intention import StoredConnection, StoredSecret
+from headwater.stores.row import as_connection, as_secret
 from headwater.stores.sqlite.database import Row, execute, json_text, queries, row, rows, value
-from headwater.stores.sqlite.rows import instant
 
 _sql = queries("connections.sql")
 # Tables that grow with the data have no foreign keys, which the hot path would pay for.
@@ -48,7 +47,7 @@ def add_connection(
     )
     for field, ciphertext in secrets.items():
         execute(db, _sql["insert_secret"], connection_id=connection_id, field=field, ciphertext=ciphertext)
-    return _connection(existing(db, connection_id))
+    return as_connection(existing(db, connection_id))
 
 
 def existing(db: apsw.Connection, connection_id: int) -> Row:
@@ -76,13 +75,13 @@ def remove_connection(db: apsw.Connection, connection_id: int) -> None:
 
 def connections(db: apsw.Connection) -> Sequence[StoredConnection]:
     """See `ConnectionStore.connections`."""
-    return [_connection(found) for found in rows(db, _sql["all"])]
+    return [as_connection(found) for found in rows(db, _sql["all"])]
 
 
 def connection(db: apsw.Connection, key: str) -> StoredConnection | None:
     """See `ConnectionStore.connection`."""
     found = row(db, _sql["by_key"], key=key)
-    return None if found is None else _connection(found)
+    return None if found is None else as_connection(found)
 
 
 def pause_connection(
@@ -122,12 +121,13 @@ def put_secret(
 
 def secrets(db: apsw.Connection, connection_id: int, *, at: datetime) -> Sequence[StoredSecret]:
     """See `ConnectionStore.secrets`."""
-    return [_secret(found) for found in rows(db, _sql["valid_secrets"], connection_id=connection_id, at=to_micros(at))]
+    valid = rows(db, _sql["valid_secrets"], connection_id=connection_id, at=to_micros(at))
+    return [as_secret(found) for found in valid]
 
 
 def all_secrets(db: apsw.Connection) -> Sequence[tuple[int, StoredSecret]]:
     """See `ConnectionStore.all_secrets`."""
-    return [(found["connection_id"], _secret(found)) for found in rows(db, _sql["all_secrets"])]
+    return [(found["connection_id"], as_secret(found)) for found in rows(db, _sql["all_secrets"])]
 
 
 def replace_ciphertexts(db: apsw.Connection, changes: Sequence[tuple[int, str, str, str]]) -> int:
@@ -135,23 +135,4 @@ def replace_ciphertexts(db: apsw.Connection, changes: Sequence[tuple[int, str, s
     return sum(
         execute(db, _sql["replace_ciphertext"], connection_id=connection_id, field=field, old=old, new=new)
         for connection_id, field, old, new in changes
-    )
-
-
-def _secret(found: Row) -> StoredSecret:
-    return StoredSecret(field=found["field"], ciphertext=found["ciphertext"], expires_at=instant(found["expires_at"]))
-
-
-def _connection(found: Row) -> StoredConnection:
-    return StoredConnection(
-        id=found["id"],
-        key=found["key"],
-        connector=found["connector"],
-        tenant=found["tenant"],
-        endpoint_id=found["endpoint_id"],
-        settings=json.loads(found["settings"]),
-        paused_at=instant(found["paused_at"]),
-        paused_reason=found["paused_reason"],
-        needs_attention=bool(found["needs_attention"]),
-        created_at=from_micros(found["created_at"]),
     )

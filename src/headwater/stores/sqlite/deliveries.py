@@ -7,19 +7,17 @@ from datetime import datetime
 from typing import Any
 
 import apsw
-import msgspec
 
-from headwater.clock import from_micros, to_micros
-from headwater.delivery import Delivery, DeliveryFilter, DeliveryState, Rejection
+from headwater.clock import to_micros
+from headwater.delivery import Delivery, DeliveryFilter, Rejection
 from headwater.failpoint import failpoint
 from headwater.intention import LIST_LIMIT, LIST_LIMIT_MAX
+from headwater.stores.row import as_delivery, as_rejection
 from headwater.stores.sqlite.connections import existing
-from headwater.stores.sqlite.database import Row, execute, json_text, queries, row, rows, value
+from headwater.stores.sqlite.database import execute, json_text, queries, row, rows, value
 from headwater.stores.sqlite.ingest import HOUR_MICROSECONDS
-from headwater.stores.sqlite.rows import counts, instant
 
 _sql = queries("deliveries.sql")
-_headers = msgspec.json.Decoder(dict[str, str]).decode
 
 
 def reject_delivery(db: apsw.Connection, connection_id: int, *, reason: str, at: datetime, sample: str) -> None:
@@ -39,17 +37,8 @@ def reject_delivery(db: apsw.Connection, connection_id: int, *, reason: str, at:
 
 def rejections(db: apsw.Connection, *, connection: str | None = None, limit: int = LIST_LIMIT) -> Sequence[Rejection]:
     """See `DeliveryStore.rejections`."""
-    return [
-        Rejection(
-            connection=found["connection_key"],
-            reason=found["reason"],
-            hour=from_micros(found["hour"]),
-            count=found["count"],
-            last_at=from_micros(found["last_at"]),
-            sample=found["sample"],
-        )
-        for found in rows(db, _sql["rejections"], connection=connection, limit=min(limit, LIST_LIMIT_MAX))
-    ]
+    found = rows(db, _sql["rejections"], connection=connection, limit=min(limit, LIST_LIMIT_MAX))
+    return [as_rejection(one) for one in found]
 
 
 def replay_deliveries(db: apsw.Connection, which: DeliveryFilter, *, at: datetime) -> int:
@@ -79,7 +68,7 @@ def deliveries(
     if after is not None:
         matching, parameters = f"{matching} AND d.id < :after", {**parameters, "after": after}
     sql = f"{_sql['columns']} {matching} ORDER BY d.id DESC LIMIT :limit"
-    return [_delivery(found) for found in rows(db, sql, **parameters, limit=min(limit, LIST_LIMIT_MAX))]
+    return [as_delivery(found) for found in rows(db, sql, **parameters, limit=min(limit, LIST_LIMIT_MAX))]
 
 
 def delivery(db: apsw.Connection, delivery_id: int) -> Delivery | None:
@@ -88,7 +77,7 @@ def delivery(db: apsw.Connection, delivery_id: int) -> Delivery | None:
     found = row(db, f"{_sql['columns']} {matching}", **parameters)
     if found is None:
         return None
-    return _delivery(found, row(db, _sql["body"], delivery_id=delivery_id))
+    return as_delivery(found, row(db, _sql["body"], delivery_id=delivery_id))
 
 
 def pending_deliveries(db: apsw.Connection) -> int:
@@ -113,28 +102,3 @@ def _matching(which: DeliveryFilter) -> tuple[str, dict[str, Any]]:
     if which.state is not None:
         sql += f" AND d.state = '{which.state.value}'"  # in the text, for the partial indexes
     return sql, {name: wanted for name, (_, wanted) in given.items()}
-
-
-def _delivery(found: Row, body: Row | None = None) -> Delivery:
-    return Delivery(
-        id=found["id"],
-        connection=found["connection_key"],
-        connector=found["connector"],
-        provider_id=found["provider_id"],
-        event_type=found["event_type"],
-        state=DeliveryState(found["state"]),
-        ignored=bool(found["ignored"]),
-        received_at=from_micros(found["received_at"]),
-        due_at=instant(found["due_at"]),
-        finished_at=instant(found["finished_at"]),
-        attempts=found["attempts"],
-        duplicates=found["duplicates"],
-        last_duplicate_at=instant(found["last_duplicate_at"]),
-        body_bytes=found["body_bytes"],
-        counts=counts(found),
-        error_code=found["error_code"],
-        error=found["error"],
-        traceback=found["traceback"],
-        headers=_headers(body["headers"]) if body else {},
-        body=body["body"] if body else None,
-    )

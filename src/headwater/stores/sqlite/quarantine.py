@@ -7,10 +7,11 @@ from datetime import datetime
 
 import apsw
 
-from headwater.clock import from_micros, to_micros
+from headwater.clock import to_micros
 from headwater.errors import NotFoundError
 from headwater.intention import LIST_LIMIT, LIST_LIMIT_MAX, CommitResult
 from headwater.record import Counts, Emission, Outcome, QuarantinedRecord
+from headwater.stores.row import as_quarantined
 from headwater.stores.sqlite.database import Row, execute, json_text, queries, rows
 from headwater.stores.sqlite.ingest import Parcel, Plan
 
@@ -36,7 +37,7 @@ def quarantined(
         after=after,
         limit=min(limit, LIST_LIMIT_MAX),
     )
-    return [_record(one) for one in found]
+    return [as_quarantined(one) for one in found]
 
 
 def release_quarantined(
@@ -80,22 +81,4 @@ def _parcel(home: Row, emission: Emission, *, at: int, connector_version: str) -
         run_id=home["run_id"],
         page=home["page"],
         delivery_id=home["delivery_id"],
-    )
-
-
-def _record(found: Row) -> QuarantinedRecord:
-    return QuarantinedRecord(
-        id=found["id"],
-        connection=found["connection_key"],
-        stream=found["stream_key"],
-        type=found["type"],
-        source_id=found["source_id"],
-        idempotency_key=found["idempotency_key"],
-        reason=found["reason"],
-        payload=found["payload"].decode("utf-8", "replace"),
-        as_of=from_micros(found["as_of"]),
-        created_at=from_micros(found["created_at"]),
-        run_id=found["run_id"],
-        delivery_id=found["delivery_id"],
-        state=found["state"],
     )

@@ -6,13 +6,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import apsw
-import msgspec
 
-from headwater.clock import from_micros
-from headwater.errors import UsageError
 from headwater.intention import LIST_LIMIT, LIST_LIMIT_MAX, Feed
 from headwater.record import Record, Version
-from headwater.stores.sqlite.database import Row, queries, row, rows, value
+from headwater.stores.row import as_record, as_version, end_of_prefix, seen_record
+from headwater.stores.sqlite.database import queries, row, rows, value
 
 FEED_SCAN_MAX = 50_000  # sequences that one filtered read of the feed looks at
 
@@ -30,7 +28,7 @@ def records(
     limit: int = LIST_LIMIT,
 ) -> Sequence[Record]:
     """See `RecordStore.records`."""
-    seen = _seen(after)
+    seen = seen_record(after)
     found: list[Record] = []
     limit = min(limit, LIST_LIMIT_MAX)
     for connection_id, type_id, beyond in _places(db, connection, type, seen):
@@ -40,7 +38,7 @@ def records(
             type_id=type_id,
             after=beyond,
             first=search or "",
-            last=_end_of(search),
+            last=end_of_prefix(search),
             deleted=None if deleted is None else int(deleted),
             limit=limit - len(found),
         )
@@ -53,7 +51,7 @@ def record(db: apsw.Connection, connection: str, type: str, source_id: str) -> R
     """See `RecordStore.record`."""
     sql = f"{_sql['versions']} {_sql['page_of_records']} {_sql['joins']} {_sql['one_record']}"
     found = row(db, sql, connection=connection, type=type, source_id=source_id)
-    return None if found is None else _record(found)
+    return None if found is None else as_record(found)
 
 
 def versions(db: apsw.Connection, connection: str, type: str, source_id: str) -> Sequence[Version]:
@@ -62,7 +60,7 @@ def versions(db: apsw.Connection, connection: str, type: str, source_id: str) ->
         f"{_sql['history']} {_sql['versions']} FROM history h JOIN versions v ON v.sequence = h.sequence "
         f"{_sql['joins']} ORDER BY v.sequence DESC"
     )
-    return [_version(found) for found in rows(db, sql, connection=connection, type=type, source_id=source_id)]
+    return [as_version(found) for found in rows(db, sql, connection=connection, type=type, source_id=source_id)]
 
 
 def versions_of_delivery(db: apsw.Connection, delivery_id: int) -> Sequence[Version]:
@@ -72,7 +70,7 @@ def versions_of_delivery(db: apsw.Connection, delivery_id: int) -> Sequence[Vers
         "WHERE v.sequence BETWEEN :first AND :last ORDER BY v.sequence DESC"
     )
     return [
-        _version(found)
+        as_version(found)
         for span in rows(db, _sql["origins_of_delivery"], delivery_id=delivery_id)
         for found in rows(db, sql, first=span["id"], last=span["last_sequence"])
     ]
@@ -113,18 +111,9 @@ def changes(
         f"{_sql['versions']} FROM versions v {joins} WHERE v.sequence > :after AND v.sequence <= :last "
         f"AND v.stale = 0{conditions} ORDER BY v.sequence LIMIT :limit"
     )
-    found = [_version(one) for one in rows(db, sql, after=after, last=last, limit=limit, **given)]
+    found = [as_version(one) for one in rows(db, sql, after=after, last=last, limit=limit, **given)]
     position = found[-1].sequence if len(found) == limit and found else max(last, after)
     return Feed(changes=found, position=position, high_water=newest)
-
-
-def _seen(after: str | None) -> tuple[str, str, str] | None:
-    if after is None:
-        return None
-    try:
-        return msgspec.json.decode(after, type=tuple[str, str, str])
-    except msgspec.DecodeError as error:
-        raise UsageError("This is no cursor of a list of records.", hint="Give the one of the last page.") from error
 
 
 def _places(
@@ -142,47 +131,4 @@ def _places(
 def _page(db: apsw.Connection, **parameters: Any) -> list[Record]:
     joins = _sql["joins"].replace("\nJOIN", "\nCROSS JOIN")
     sql = f"{_sql['versions']} {_sql['page_of_records']} {joins} {_sql['record_conditions']}"
-    return [_record(found) for found in rows(db, sql, **parameters)]
-
-
-def _end_of(search: str | None) -> str | None:
-    """The first text after all that begin with `search`."""
-    if not search or search[-1] == chr(0x10FFFF):
-        return None
-    following = ord(search[-1]) + 1
-    # Surrogates are no characters; the next one after them is.
-    return search[:-1] + chr(0xE000 if 0xD800 <= following <= 0xDFFF else following)
-
-
-def _record(found: Row) -> Record:
-    current = _version(found)
-    return Record(
-        connection=current.connection,
-        type=current.type,
-        source_id=current.source_id,
-        deleted=current.operation == "delete",
-        version=current.version,
-        current=current,
-    )
-
-
-def _version(found: Row) -> Version:
-    return Version(
-        sequence=found["sequence"],
-        connection=found["connection"],
-        type=found["type"],
-        source_id=found["source_id"],
-        version=found["version"],
-        operation="delete" if found["deleted"] else "upsert",
-        stale=bool(found["stale"]),
-        payload=msgspec.Raw(found["payload"]),
-        hash=found["hash"],
-        as_of=from_micros(found["as_of"]),
-        observed_at=from_micros(found["observed_at"]),
-        stream=found["stream"],
-        origin=found["origin"],
-        run_id=found["run_id"],
-        page=found["page"],
-        delivery_id=found["delivery_id"],
-        connector_version=found["connector_version"],
-    )
+    return [as_record(found) for found in rows(db, sql, **parameters)]

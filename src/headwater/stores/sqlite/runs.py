@@ -8,16 +8,16 @@ from typing import Any
 
 import apsw
 
-from headwater.clock import from_micros, to_micros
+from headwater.clock import to_micros
 from headwater.errors import NotFoundError, UsageError
 from headwater.intention import LIST_LIMIT, LIST_LIMIT_MAX, RunEnd
 from headwater.run import PageRow, Priority, RequestLog, Run, RunRef, RunState, Trigger, Window
+from headwater.stores.row import as_page, as_request, as_run, micros, window_micros
 from headwater.stores.sqlite.backfills import settle_backfill
 from headwater.stores.sqlite.connections import pause_connection
-from headwater.stores.sqlite.database import Row, execute, queries, row, rows, value
+from headwater.stores.sqlite.database import execute, queries, row, rows, value
 from headwater.stores.sqlite.ingest import HOUR_MICROSECONDS
 from headwater.stores.sqlite.pages import add_requests, check_lease, guards
-from headwater.stores.sqlite.rows import counts, instant, micros, window, window_micros
 
 _sql = queries("runs.sql")
 _LIVE = (RunState.SCHEDULED, RunState.RUNNING, RunState.RETRYING)
@@ -134,13 +134,13 @@ def runs(
     given = {name: (text, wanted) for name, (text, wanted) in asked.items() if wanted is not None}
     sql = _sql["run_columns"] + "".join(text for text, _ in given.values()) + " ORDER BY r.id DESC LIMIT :limit"
     parameters = {name: wanted for name, (_, wanted) in given.items()}
-    return [_run(found) for found in rows(db, sql, **parameters, limit=min(limit, LIST_LIMIT_MAX))]
+    return [as_run(found) for found in rows(db, sql, **parameters, limit=min(limit, LIST_LIMIT_MAX))]
 
 
 def run(db: apsw.Connection, run_id: int) -> Run | None:
     """See `RunStore.run`."""
     found = row(db, _sql["run_columns"] + " AND r.id = :run_id", run_id=run_id)
-    return None if found is None else _run(found)
+    return None if found is None else as_run(found)
 
 
 def runs_between(db: apsw.Connection, stream_id: int, start: datetime, end: datetime) -> Sequence[Run]:
@@ -148,39 +148,17 @@ def runs_between(db: apsw.Connection, stream_id: int, start: datetime, end: date
     span = "AND r.stream_id = :stream_id AND r.scheduled_at >= :start AND r.scheduled_at < :end"
     sql = f"{_sql['run_columns']} {span} ORDER BY r.scheduled_at, r.id LIMIT {LIST_LIMIT_MAX}"
     found = rows(db, sql, stream_id=stream_id, start=to_micros(start), end=to_micros(end))
-    return [_run(one) for one in found]
+    return [as_run(one) for one in found]
 
 
 def pages(db: apsw.Connection, run_id: int) -> Sequence[PageRow]:
     """See `RunStore.pages`."""
-    return [
-        PageRow(
-            run_id=run_id,
-            number=page["number"],
-            cursor=page["cursor"],
-            has_more=bool(page["has_more"]),
-            counts=counts(page),
-            started_at=from_micros(page["started_at"]),
-            committed_at=from_micros(page["committed_at"]),
-        )
-        for page in rows(db, _sql["pages"], run_id=run_id)
-    ]
+    return [as_page(found) for found in rows(db, _sql["pages"], run_id=run_id)]
 
 
 def requests(db: apsw.Connection, run_id: int) -> Sequence[RequestLog]:
     """See `RunStore.requests`."""
-    return [
-        RequestLog(
-            at=from_micros(request["at"]),
-            method=request["method"],
-            url=request["url"],
-            status=request["status"],
-            milliseconds=request["milliseconds"],
-            retries=request["retries"],
-            note=request["note"],
-        )
-        for request in rows(db, _sql["requests"], run_id=run_id)
-    ]
+    return [as_request(found) for found in rows(db, _sql["requests"], run_id=run_id)]
 
 
 def _lease(at: datetime, lease_seconds: float) -> int:
@@ -231,30 +209,3 @@ def _heed_provider(db: apsw.Connection, end: RunEnd) -> None:
         execute(db, _sql["block_connection"], connection_id=end.ref.connection_id, until=to_micros(end.blocked_until))
     if end.pause_reason is not None:
         pause_connection(db, end.ref.connection_id, reason=end.pause_reason, needs_attention=True, at=end.at)
-
-
-def _run(found: Row) -> Run:
-    return Run(
-        id=found["id"],
-        connection=found["connection_key"],
-        connector=found["connector"],
-        stream=found["stream_key"],
-        partition=found["partition"],
-        trigger=found["trigger"],
-        state=RunState(found["state"]),
-        attempt=found["attempt"],
-        scheduled_at=from_micros(found["scheduled_at"]),
-        due_at=from_micros(found["due_at"]),
-        started_at=instant(found["started_at"]),
-        finished_at=instant(found["finished_at"]),
-        pages=found["pages"],
-        counts=counts(found),
-        cursor_before=found["cursor_before"],
-        cursor_after=found["cursor_after"],
-        window=window(found),
-        backfill_id=found["backfill_id"],
-        connector_version=found["connector_version"],
-        error_code=found["error_code"],
-        error=found["error"],
-        traceback=found["traceback"],
-    )

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import apsw
 
-from headwater.clock import from_micros, to_micros
+from headwater.clock import to_micros
 from headwater.errors import UsageError
 from headwater.intention import LIST_LIMIT, LIST_LIMIT_MAX, ApiKey, AuditEntry, Purged
-from headwater.stores.sqlite.database import Row, execute, json_text, queries, row, rows, table, value
+from headwater.stores.row import as_api_key, as_audit_entry, micros
+from headwater.stores.sqlite.database import execute, json_text, queries, row, rows, table, value
 from headwater.stores.sqlite.ingest import HOUR_MICROSECONDS
-from headwater.stores.sqlite.rows import instant, micros
 
 PURGE_MAX = 2_000  # rows of a kind in one transaction, so that no page waits long for a purge
 _FIGURES_HOURS = 25  # that health may still ask for
@@ -29,17 +28,8 @@ def audit(db: apsw.Connection, *, at: datetime, actor: str, act: str, target: st
 
 def audit_log(db: apsw.Connection, *, after: int | None = None, limit: int = LIST_LIMIT) -> Sequence[AuditEntry]:
     """See `Store.audit_log`."""
-    return [
-        AuditEntry(
-            id=found["id"],
-            at=from_micros(found["at"]),
-            actor=found["actor"],
-            act=found["act"],
-            target=found["target"],
-            detail=json.loads(found["detail"]),
-        )
-        for found in rows(db, _sql["audit_log"], after=after, limit=min(limit, LIST_LIMIT_MAX))
-    ]
+    found = rows(db, _sql["audit_log"], after=after, limit=min(limit, LIST_LIMIT_MAX))
+    return [as_audit_entry(one) for one in found]
 
 
 def add_api_key(
@@ -66,13 +56,13 @@ def add_api_key(
         expires_at=micros(expires_at),
     )
     assert found is not None
-    return _api_key(found)
+    return as_api_key(found)
 
 
 def api_key(db: apsw.Connection, hash: bytes, *, at: datetime) -> ApiKey | None:
     """See `Store.api_key`."""
     found = row(db, _sql["api_key"], hash=hash, at=to_micros(at))
-    return None if found is None else _api_key(found)
+    return None if found is None else as_api_key(found)
 
 
 def position(db: apsw.Connection, sink: str) -> int:
@@ -102,15 +92,3 @@ def purge_figures(db: apsw.Connection, *, deliveries_before: datetime, at: datet
     execute(db, _sql["purge_rejections"], before=min(to_micros(deliveries_before), day))
     execute(db, _sql["purge_connection_hours"], before=day)
     execute(db, _sql["purge_stream_hours"], before=day)
-
-
-def _api_key(found: Row) -> ApiKey:
-    return ApiKey(
-        id=found["id"],
-        name=found["name"],
-        scopes=json.loads(found["scopes"]),
-        tenant=found["tenant"],
-        created_at=from_micros(found["created_at"]),
-        expires_at=instant(found["expires_at"]),
-        last_used_at=instant(found["last_used_at"]),
-    )

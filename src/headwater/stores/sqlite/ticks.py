@@ -15,9 +15,9 @@ from headwater.clock import from_micros, to_micros
 from headwater.errors import NotFoundError, UsageError
 from headwater.intention import Decide, DueStream, TickDecision, TickResult
 from headwater.run import Priority, RunRef, RunState, Window
+from headwater.stores.row import instant
 from headwater.stores.sqlite.database import execute, json_text, queries, table, value
 from headwater.stores.sqlite.ingest import HOUR_MICROSECONDS
-from headwater.stores.sqlite.rows import instant
 
 DUE_MAX = 10_000  # streams decided in one tick; the rest follow in the next, which is due at once
 
