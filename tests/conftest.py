@@ -3,6 +3,7 @@
 import os
 
 import hypothesis
+import pytest
 
 EXPLORE = bool(os.environ.get("PROPERTY_EXPLORE"))
 
@@ -15,3 +16,17 @@ hypothesis.settings.register_profile(
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("headwater")
+
+
+@pytest.fixture(scope="session")
+def postgres_server():
+    from postgres_server import serving
+
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres_server):
+    with postgres_server.database() as url:
+        yield url

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from headwater.record import Outcome
 from headwater.store import Store
+from headwater.stores.postgres.store import PostgresStore
 from headwater.stores.sqlite.store import SQLiteStore
 from headwater.testing import conformance
 from headwater.testing.clock import FakeClock
@@ -22,6 +23,11 @@ from headwater.testing.store_conformance import CHECKS, run_check
 def test_the_store_keeps_its_promise(name, kind, tmp_path):
     path = ":memory:" if kind == "memory" else str(tmp_path / "headwater.db")
     run_check(name, lambda clock: SQLiteStore(path, clock))
+
+
+@pytest.mark.parametrize("name", sorted(CHECKS))
+def test_postgres_keeps_its_promise(name, postgres_url):
+    run_check(name, lambda clock: PostgresStore(postgres_url, clock))
 
 
 def test_the_suite_covers_every_method_of_the_contract():

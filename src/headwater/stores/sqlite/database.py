@@ -6,7 +6,6 @@ lock away and has to win it back, which under load costs more than the row itsel
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ import apsw
 import msgspec
 
 from headwater.errors import HeadwaterError, StartError, StoreUnavailableError
+from headwater.stores import query
 
 MEMORY = ":memory:"
 BUSY_TIMEOUT_MILLISECONDS = 10_000  # another process may hold the write lock for a batch of its own
@@ -27,7 +27,6 @@ READER_CACHE_KIB = 16 * 1024
 Row = dict[str, Any]
 
 _HERE = Path(__file__).parent
-_NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 _FATAL = (
     apsw.IOError,
     apsw.FullError,
@@ -40,8 +39,7 @@ _FATAL = (
 
 def queries(file: str) -> Mapping[str, str]:
     """The named queries of a `.sql` file beside this module."""
-    parts = _NAME.split((_HERE / file).read_text("utf-8"))
-    return dict(zip(parts[1::2], parts[2::2], strict=True))
+    return query.queries(_HERE / file)
 
 
 def connect_writer(path: str) -> apsw.Connection:

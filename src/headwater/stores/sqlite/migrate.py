@@ -3,34 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import apsw
 
 from headwater.errors import SchemaError, StoreUnavailableError
 from headwater.failpoint import failpoint
+from headwater.stores.query import Migration, migrations
 from headwater.stores.sqlite.database import value
 
 _FOLDER = Path(__file__).parent / "schema"
 _TABLE = "CREATE TABLE IF NOT EXISTS migrations (number INTEGER PRIMARY KEY, name TEXT NOT NULL) STRICT"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Migration:
-    """One step of the schema."""
-
-    number: int
-    name: str
-    sql: str
-
-
 def known() -> Sequence[Migration]:
     """The migrations of this version, in order."""
-    return [
-        Migration(number=int(path.name[:4]), name=path.stem, sql=path.read_text("utf-8"))
-        for path in sorted(_FOLDER.glob("[0-9][0-9][0-9][0-9]_*.sql"))
-    ]
+    return migrations(_FOLDER)
 
 
 def schema_version(db: apsw.Connection) -> int:
@@ -39,10 +27,10 @@ def schema_version(db: apsw.Connection) -> int:
     return int(value(db, "SELECT coalesce(max(number), 0) FROM migrations")) if exists else 0
 
 
-def migrate(db: apsw.Connection, migrations: Sequence[Migration]) -> None:
+def migrate(db: apsw.Connection, steps: Sequence[Migration]) -> None:
     """Apply what the file lacks; `SchemaError` when it has more than is known here."""
-    newest = migrations[-1].number
-    for migration in migrations:
+    newest = steps[-1].number
+    for migration in steps:
         if schema_version(db) < migration.number:
             _apply(db, migration)
     if (found := schema_version(db)) > newest:

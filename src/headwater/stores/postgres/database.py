@@ -1,0 +1,235 @@
+"""Connections to the server, transactions, and the translation of its errors: all that knows psycopg's own ways.
+
+Statements are not prepared on the server: a plan made for a small table would be kept while the table grows, and a list
+of ids could not leave out the days that it does not touch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import psycopg
+from psycopg.rows import dict_row
+from psycopg_pool import AsyncConnectionPool
+
+from headwater.errors import HeadwaterError, StartError, StoreUnavailableError
+from headwater.failpoint import failpoint
+from headwater.stores import query
+
+CONNECTIONS_MAX = 10
+CONNECT_SECONDS = 10.0  # for a connection, whether new or from the pool
+ATTEMPTS_MAX = 5  # of a transaction that the server took back for the sake of another
+SERVER_VERSION_MIN = 140000
+# A node that stops in the middle of a transaction holds rows and keeps the feed back: the server gives up on it.
+_SESSION = {
+    "default_transaction_isolation": "read committed",
+    "idle_in_transaction_session_timeout": "30s",
+    "lock_timeout": "30s",
+}
+
+Row = dict[str, Any]
+Connection = psycopg.AsyncConnection[Row]
+Cursor = psycopg.AsyncCursor[Row]
+T = TypeVar("T")
+Work = Callable[[Connection], Awaitable[T]]
+
+_HERE = Path(__file__).parent
+_ARGUMENTS: dict[str, Any] = {"autocommit": True, "row_factory": dict_row, "prepare_threshold": None}
+_CONFIGURE = "SELECT " + ", ".join(f"set_config('{name}', '{value}', false)" for name, value in _SESSION.items())
+_SPOILED = (
+    psycopg.DataError,
+    psycopg.IntegrityError,
+    psycopg.InternalError,
+    psycopg.NotSupportedError,
+    psycopg.ProgrammingError,
+)
+_AGAIN = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
+
+
+def queries(file: str) -> Mapping[str, str]:
+    """The named queries of a `.sql` file beside this module."""
+    return query.queries(_HERE / file)
+
+
+class Database:
+    """A pool of connections to one database; what it gives away has autocommit and its rows are dictionaries."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._pool: AsyncConnectionPool[Connection] | None = None
+
+    async def open(self) -> None:
+        """Make the pool; it connects anew by itself, with growing pauses, when the server comes back."""
+        self._pool = AsyncConnectionPool(
+            self._url,
+            connection_class=psycopg.AsyncConnection[Row],
+            kwargs=_ARGUMENTS,
+            min_size=1,
+            max_size=CONNECTIONS_MAX,
+            timeout=CONNECT_SECONDS,
+            configure=_configure,
+            check=AsyncConnectionPool.check_connection,
+            name="headwater",
+            open=False,
+        )
+        await self._pool.open()
+
+    async def close(self) -> None:
+        """Let go of every connection."""
+        if self._pool is not None:
+            pool, self._pool = self._pool, None
+            await pool.close()
+
+    async def read(self, work: Work[T]) -> T:
+        """The result of a reading function; each of its statements sees what is committed by then."""
+        async with self._connection() as db:
+            return await work(db)
+
+    async def transact(self, work: Work[T], *, before_commit: str = "", after_commit: str = "") -> T:
+        """Carry out `work` in one transaction, again from its beginning where the server took it back.
+
+        The names are failpoints. An error that is not the database's is raised as it is, and nothing is written.
+        """
+        for attempt in range(1, ATTEMPTS_MAX + 1):
+            try:
+                async with self._connection() as db, db.transaction():
+                    result = await work(db)
+                    if before_commit:
+                        failpoint(before_commit)
+                break
+            except StoreUnavailableError as error:
+                if attempt == ATTEMPTS_MAX or not isinstance(error.__cause__, _AGAIN):
+                    raise
+        if after_commit:
+            failpoint(after_commit)
+        return result
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[Connection]:
+        """A connection of its own, outside the pool; `StartError` when there is none to be had."""
+        try:
+            db = await psycopg.AsyncConnection[Row].connect(
+                self._url, connect_timeout=int(CONNECT_SECONDS), **_ARGUMENTS
+            )
+        except psycopg.Error as error:
+            raise StartError(f"The database cannot be reached: {error}.") from error
+        async with db:
+            with translating():
+                await _configure(db)
+            yield db
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Connection]:
+        if self._pool is None:
+            raise StoreUnavailableError("The store is closed.")
+        try:
+            async with self._pool.connection() as db:
+                yield db
+        except psycopg.Error as error:
+            raise translated(error) from error
+
+
+async def rows(db: Connection, sql: str, **parameters: Any) -> list[Row]:
+    """All rows, as dictionaries."""
+    found = await (await begin(db, sql, **parameters)).fetchall()
+    return [_unescaped_row(one) for one in found]
+
+
+async def row(db: Connection, sql: str, **parameters: Any) -> Row | None:
+    """The first row, or None."""
+    found = await (await begin(db, sql, **parameters)).fetchone()
+    return None if found is None else _unescaped_row(found)
+
+
+async def value(db: Connection, sql: str, **parameters: Any) -> Any:
+    """The first column of the first row, or None."""
+    found = await row(db, sql, **parameters)
+    return None if found is None else next(iter(found.values()))
+
+
+async def execute(db: Connection, sql: str, **parameters: Any) -> int:
+    """Carry out a statement; how many rows it changed."""
+    return (await begin(db, sql, **parameters)).rowcount
+
+
+async def begin(db: Connection, sql: str, **parameters: Any) -> Cursor:
+    """Send a statement; in a pipeline, its rows are there once the pipeline is over, and text in them is escaped."""
+    return await db.execute(sql.encode(), {name: _escaped_all(given) for name, given in parameters.items()})
+
+
+def json_text(rows: Any) -> str:
+    """Rows as the JSON text that a set-wise statement is given."""
+    text = msgspec.json.encode(rows).decode()
+    has_escapes = "\\u0000" in text or "\\u0001" in text
+    return msgspec.json.encode(_escaped_all(rows)).decode() if has_escapes else text
+
+
+def document(value: Any) -> str:
+    """A value as the JSON that a column keeps as it is."""
+    return msgspec.json.encode(value).decode()
+
+
+def escaped(text: str) -> str:
+    """Text as PostgreSQL holds it, which knows no NUL: U+0000 and U+0001 become pairs, and the order stays."""
+    if "\0" in text or "\1" in text:
+        return text.replace("\1", "\1\2").replace("\0", "\1\1")
+    return text
+
+
+def unescaped(text: str) -> str:
+    """The text that was `escaped`."""
+    if "\1" in text:
+        return text.replace("\1\1", "\0").replace("\1\2", "\1")
+    return text
+
+
+def translated(error: Exception) -> Exception:
+    """The error as the platform knows it."""
+    if isinstance(error, psycopg.Error) and not isinstance(error, HeadwaterError):
+        translation = StoreUnavailableError(
+            f"PostgreSQL refused: {str(error).strip() or type(error).__name__}.", detail=type(error).__name__
+        )
+        translation.__cause__ = error
+        return translation
+    return error
+
+
+def is_spoiled(error: BaseException) -> bool:
+    """Whether the statement itself was refused, for what it was given; else the database failed."""
+    return isinstance(error.__cause__, _SPOILED)
+
+
+class translating:  # noqa: N801  used as a function
+    """Within the block, the database's errors are raised as the platform's."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, psycopg.Error):
+            raise translated(error) from error
+
+
+async def _configure(db: Connection) -> None:
+    await db.execute(_CONFIGURE.encode())
+
+
+def _unescaped_row(found: Row) -> Row:
+    for name, one in found.items():
+        if isinstance(one, str) and "\1" in one:
+            found[name] = unescaped(one)
+    return found
+
+
+def _escaped_all(given: Any) -> Any:
+    if isinstance(given, str):
+        return escaped(given)
+    if isinstance(given, list):
+        return [_escaped_all(one) for one in given] if given and not isinstance(given[0], int | bytes) else given
+    if isinstance(given, Mapping):
+        return {name: _escaped_all(one) for name, one in given.items()}
+    return given

