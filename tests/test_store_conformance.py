@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import itertools
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from headwater.testing import conformance
 from headwater.testing.clock import FakeClock
 from headwater.testing.conformance.world import World, emission, grave, name_in
 from headwater.testing.store_conformance import CHECKS, run_check
+from postgres_server import opened
 
 
 @pytest.mark.parametrize("kind", ["file", "memory"])
@@ -90,33 +92,53 @@ def keyed(source_id, content, as_of, key):
     return source_id, content, as_of, None if key is None else f"{key}-{source_id}"
 
 
+async def behaves_as_the_model(world, given_pages, *, pipelined, connection="acme"):
+    store, model = world.store, Model()
+    await world.connect(connection)
+    ref = await world.admit(connection)
+    commits = [
+        world.page(ref, *(made(*fields) for fields in page), number=number)
+        for number, page in enumerate(given_pages, 1)
+    ]
+    expected = [[model.emit(*keyed(*fields)) for fields in page] for page in given_pages]
+    if pipelined:
+        results = await asyncio.gather(*(store.commit_page(commit) for commit in commits))
+    else:
+        results = [await store.commit_page(commit) for commit in commits]
+    assert [list(result.outcomes) for result in results] == expected
+    current = {
+        record.source_id: None if record.deleted else name_in(bytes(record.current.payload))
+        for record in await store.records(connection=connection)
+    }
+    assert current == {source_id: fields[0] for source_id, fields in model.current.items()}
+    live = sum(content is not None for content in current.values())
+    assert sum(count for home, _, count in await store.populations() if home == connection) == live
+
+
 @settings(max_examples=60)
 @given(pages, st.booleans())
 def test_random_emissions_come_to_what_the_model_says(given_pages, pipelined):
     async def main():
-        clock, model = FakeClock(), Model()
+        clock = FakeClock()
         store = SQLiteStore(":memory:", clock)
         await store.open()
-        world = World(store=store, clock=clock)
-        await world.connect()
-        ref = await world.admit()
-        commits = [
-            world.page(ref, *(made(*fields) for fields in page), number=number)
-            for number, page in enumerate(given_pages, 1)
-        ]
-        expected = [[model.emit(*keyed(*fields)) for fields in page] for page in given_pages]
-        if pipelined:
-            results = await asyncio.gather(*(store.commit_page(commit) for commit in commits))
-        else:
-            results = [await store.commit_page(commit) for commit in commits]
-        assert [list(result.outcomes) for result in results] == expected
-        current = {
-            record.source_id: None if record.deleted else name_in(bytes(record.current.payload))
-            for record in await store.records()
-        }
-        assert current == {source_id: fields[0] for source_id, fields in model.current.items()}
-        live = sum(content is not None for content in current.values())
-        assert sum(count for _, _, count in await store.populations()) == live
+        await behaves_as_the_model(World(store=store, clock=clock), given_pages, pipelined=pipelined)
         await store.close()
 
     asyncio.run(main())
+
+
+def test_random_emissions_come_to_the_same_in_postgres(postgres_url):
+    numbers = itertools.count()
+
+    @settings(max_examples=30)
+    @given(pages, st.booleans())
+    def check(given_pages, pipelined):
+        async def main():
+            async with opened(postgres_url) as world:
+                connection = f"c{next(numbers)}"  # the database stays: every example has a connection of its own
+                await behaves_as_the_model(world, given_pages, pipelined=pipelined, connection=connection)
+
+        asyncio.run(main())
+
+    check()

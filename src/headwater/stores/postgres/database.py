@@ -46,6 +46,7 @@ _SPOILED = (
     psycopg.InternalError,
     psycopg.NotSupportedError,
     psycopg.ProgrammingError,
+    psycopg.errors.ProgramLimitExceeded,
 )
 _AGAIN = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
 

@@ -3,8 +3,13 @@
 LOCK TABLE ONLY deliveries, ONLY bodies IN ROW EXCLUSIVE MODE;
 
 -- name: missing_days
--- The days that have no partition yet.
-SELECT day FROM unnest(%(days)s::bigint[]) AS j (day) WHERE to_regclass('deliveries_' || day) IS NULL ORDER BY day;
+-- The days that have no partition yet. Asked of the catalogue as a table: a session may remember for a while that a
+-- name was free.
+SELECT day FROM unnest(%(days)s::bigint[]) AS j (day)
+WHERE NOT EXISTS (
+    SELECT 1 FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+    WHERE i.inhparent = 'deliveries'::regclass AND c.relname = 'deliveries_' || day)
+ORDER BY day;
 
 -- name: one_partition_maker
 -- Two nodes that make a day's partition do so one after the other.

@@ -14,7 +14,7 @@ import psycopg
 
 from headwater.errors import SchemaError, StoreUnavailableError
 from headwater.failpoint import failpoint
-from headwater.stores.postgres.database import Connection, execute, queries, row
+from headwater.stores.postgres.database import Connection, execute, queries, row, value
 from headwater.stores.query import Migration, migrations
 
 _FOLDER = Path(__file__).parent / "schema"
@@ -29,8 +29,7 @@ def known() -> Sequence[Migration]:
 
 async def schema_version(db: Connection) -> tuple[int, int]:
     """The version of the schema and the oldest one that may still run on it; zeros for a new database."""
-    exists = await row(db, _sql["exists"])
-    found = await row(db, _sql["version"]) if exists and exists["exists"] else None
+    found = await row(db, _sql["version"]) if await value(db, _sql["exists"]) else None
     return (found["version"], found["oldest"]) if found else (0, 0)
 
 

@@ -1,6 +1,6 @@
 -- name: exists
 -- Whether there is a schema at all.
-SELECT to_regclass('schema') IS NOT NULL AS exists;
+SELECT EXISTS (SELECT 1 FROM pg_class WHERE relname = 'schema' AND relnamespace = current_schema()::regnamespace);
 
 -- name: version
 -- What the database has.

@@ -86,9 +86,9 @@ async def populations(db: Connection) -> Sequence[tuple[str, str, int]]:
 async def high_water(db: Connection) -> int:
     """The sequence up to which no version can appear any more: a late commit is waited for, never passed.
 
-    The three steps stand in this order. What was given out is asked first: whoever took one of those sequences has had
-    its lock since before. Then the locks: a transaction whose lock is gone has committed, or never will. A reader's
-    statements that follow see whatever committed.
+    The steps stand in this order. First the newest version: whoever took a sequence before that one's was announced by
+    a lock since before. Then the locks: a transaction whose lock is gone has committed, or never will. The reader's
+    own statement comes last, and sees whatever has committed by then.
     """
     newest = int(await value(db, _sql["last_sequence"]))
     first: int | None = await value(db, _sql["under_way"])

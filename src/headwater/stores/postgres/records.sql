@@ -65,8 +65,8 @@ JOIN connections c ON c.id = p.connection_id JOIN types t ON t.id = p.type_id
 ORDER BY c.key, t.name;
 
 -- name: last_sequence
--- The newest sequence that was given out.
-SELECT last_value FROM feed_sequence;
+-- The newest sequence that is committed. What was merely given out may be given out again after a crash.
+SELECT coalesce(max(sequence), 0) FROM versions;
 
 -- name: under_way
 -- The first sequence that a transaction under way may have taken; see `take_sequences`.

@@ -17,6 +17,7 @@ from headwater.stores.postgres.partition import DAY_MICROSECONDS, TABLES, first_
 
 PURGE_MAX = 2_000  # rows of a kind in one transaction, so that nobody waits long for a purge
 ROWS_MAX = 20_000  # deliveries that one purge removes row by row
+WAIT_MILLISECONDS = 2_000  # for the inbox: whoever comes after the purge waits as long
 _FIGURES_HOURS = 25  # that health may still ask for
 
 _sql = queries("retention.sql")
@@ -71,9 +72,8 @@ async def _forget_day(db: Connection, day: int, *, before: int) -> int | None:
 
 
 async def _drop_day(db: Connection, day: int, *, before: int) -> int:
-    for statement in _sql["shut_inbox"].split(";"):
-        if statement.strip():
-            await execute(db, statement)
+    await execute(db, _sql["wait_shortly"], milliseconds=str(WAIT_MILLISECONDS))
+    await execute(db, _sql["shut_inbox"])
     span = {"first": first_id(day), "end": first_id(day + 1)}
     if await value(db, _sql["is_wanted"], **span, before=before):  # replayed in between: it is wanted again
         return 0

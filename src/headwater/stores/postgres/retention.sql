@@ -17,9 +17,13 @@ DELETE FROM emission_keys WHERE delivery_id >= %(first)s AND delivery_id < %(end
 -- The dedupe keys of a day's deliveries.
 DELETE FROM dedupes WHERE delivery_id >= %(first)s AND delivery_id < %(end)s;
 
+-- name: wait_shortly
+-- Wait for no lock longer than this, in this transaction.
+SELECT set_config('lock_timeout', %(milliseconds)s, true);
+
 -- name: shut_inbox
 -- Have the inbox alone for the moment of a drop; whoever holds it for longer keeps its day for the next time.
-SET LOCAL lock_timeout = '2s'; LOCK TABLE ONLY deliveries, ONLY bodies IN ACCESS EXCLUSIVE MODE;
+LOCK TABLE ONLY deliveries, ONLY bodies IN ACCESS EXCLUSIVE MODE;
 
 -- name: count_day
 -- The deliveries of a day.
