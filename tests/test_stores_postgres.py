@@ -2,7 +2,11 @@
 
 import asyncio
 import itertools
+import os
 import re
+import signal
+import subprocess
+import sys
 from contextlib import AsyncExitStack, asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
@@ -584,6 +588,73 @@ def test_a_caller_that_gave_up_harms_nobody(postgres_url):
             assert result.outcomes == [Outcome.CREATED]
 
     asyncio.run(main())
+
+
+VICTIM = """
+import asyncio, sys
+from headwater.testing.clock import FakeClock
+from headwater.testing.conformance.world import World, emission
+from headwater.stores.postgres.store import PostgresStore
+
+async def main():
+    clock = FakeClock()
+    store = PostgresStore(sys.argv[1], clock)
+    await store.open()
+    world = World(store=store, clock=clock)
+    await world.connect()
+    ref = await world.admit()
+    for number in range(9):
+        await world.commit(ref, emission(f"r{number}", "x"), cursor=str(number), has_more=True)
+        print(number, flush=True)
+
+asyncio.run(main())
+"""
+
+
+def killed_at(name, url):
+    """What a node said before it was killed at a failpoint."""
+    environment = {**os.environ, "HEADWATER_FAILPOINT": name}
+    victim = subprocess.run(
+        [sys.executable, "-c", VICTIM, url], env=environment, capture_output=True, text=True, check=False
+    )
+    assert victim.returncode == -signal.SIGKILL, victim.stderr
+    return victim.stdout.split()
+
+
+@pytest.mark.parametrize(
+    "name", ["page.before_records", "page.before_checkpoint", "page.before_commit", "page.after_commit"]
+)
+def test_a_killed_node_leaves_whole_pages_and_holds_nobody_up(postgres_url, name):
+    assert killed_at(f"{name}:4", postgres_url) == ["0", "1", "2"]
+
+    async def main():
+        async with opened(postgres_url) as world:
+            committed = 4 if name == "page.after_commit" else 3
+            (ref,) = (await world.tick(at(3600))).admitted  # waits until the server has taken the rest back
+            assert (ref.cursor, ref.page_number, ref.attempt) == (str(committed - 1), committed, 2)
+            found = [record.source_id for record in await world.store.records()]
+            assert found == [f"r{number}" for number in range(committed)]
+            assert await world.commit(ref, emission("r2", "x"), emission("new", "x")) == [
+                Outcome.DUPLICATE,
+                Outcome.CREATED,
+            ]
+            feed = await world.store.changes(after=0)
+            assert [change.source_id for change in feed.changes] == [*found, "new"]
+
+    asyncio.run(main())
+
+
+def test_a_node_killed_in_a_migration_leaves_no_half_of_it(postgres_server):
+    postgres_server.execute("CREATE DATABASE half_way")
+    url = postgres_server.url("half_way")
+    assert killed_at("migration.before_commit", url) == []
+
+    async def main():
+        async with opened(url) as world:
+            await world.connect()
+
+    asyncio.run(main())
+    postgres_server.execute("DROP DATABASE half_way WITH (FORCE)")
 
 
 def test_postgres_errors_are_translated():
