@@ -1,7 +1,7 @@
 """Connections to the server, transactions, and the translation of its errors: all that knows psycopg's own ways.
 
-Statements are not prepared on the server: a plan made for a small table would be kept while the table grows, and a list
-of ids could not leave out the days that it does not touch.
+Statements are planned for what they are given, each time: a plan that is kept could not leave out the days that a list
+of ids does not touch. The few that look at all days, and are asked all the time, are `prepared`.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ CONNECTIONS_MAX = 10
 CONNECT_SECONDS = 10.0  # for a connection, whether new or from the pool
 ATTEMPTS_MAX = 5  # of a transaction that the server took back for the sake of another
 SERVER_VERSION_MIN = 140000
+LOCK_WAIT = "30s"  # longer than any transaction of ours is open
 # A node that stops in the middle of a transaction holds rows and keeps the feed back: the server gives up on it.
 _SESSION = {
     "default_transaction_isolation": "read committed",
     "idle_in_transaction_session_timeout": "30s",
-    "lock_timeout": "30s",
+    "lock_timeout": LOCK_WAIT,
 }
 
 Row = dict[str, Any]
@@ -38,7 +39,8 @@ T = TypeVar("T")
 Work = Callable[[Connection], Awaitable[T]]
 
 _HERE = Path(__file__).parent
-_ARGUMENTS: dict[str, Any] = {"autocommit": True, "row_factory": dict_row, "prepare_threshold": None}
+_NEVER = 1_000_000_000  # times that a statement is seen before it is prepared unasked
+_ARGUMENTS: dict[str, Any] = {"autocommit": True, "row_factory": dict_row, "prepare_threshold": _NEVER}
 _CONFIGURE = "SELECT " + ", ".join(f"set_config('{name}', '{value}', false)" for name, value in _SESSION.items())
 _SPOILED = (
     psycopg.DataError,
@@ -140,6 +142,12 @@ async def rows(db: Connection, sql: str, **parameters: Any) -> list[Row]:
     return [_unescaped_row(one) for one in found]
 
 
+async def prepared(db: Connection, sql: str, **parameters: Any) -> list[Row]:
+    """All rows of a statement that is planned once a connection: what it is given does not matter for its plan."""
+    cursor = await db.execute(sql.encode(), parameters, prepare=True, binary=True)
+    return await cursor.fetchall()
+
+
 async def row(db: Connection, sql: str, **parameters: Any) -> Row | None:
     """The first row, or None."""
     found = await (await begin(db, sql, **parameters)).fetchone()
@@ -159,7 +167,9 @@ async def execute(db: Connection, sql: str, **parameters: Any) -> int:
 
 async def begin(db: Connection, sql: str, **parameters: Any) -> Cursor:
     """Send a statement; in a pipeline, its rows are there once the pipeline is over, and text in them is escaped."""
-    return await db.execute(sql.encode(), {name: _escaped_all(given) for name, given in parameters.items()})
+    # Rows come in binary: a payload as text would be twice as long.
+    given = {name: _escaped_all(one) for name, one in parameters.items()}
+    return await db.execute(sql.encode(), given, binary=True)
 
 
 def json_text(rows: Any) -> str:

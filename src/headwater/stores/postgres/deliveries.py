@@ -13,7 +13,7 @@ from headwater.failpoint import failpoint
 from headwater.intention import LIST_LIMIT, LIST_LIMIT_MAX
 from headwater.stores.plan import hour_of
 from headwater.stores.postgres.connections import rely_on
-from headwater.stores.postgres.database import Connection, execute, queries, row, rows, value
+from headwater.stores.postgres.database import Connection, execute, prepared, queries, row, rows, value
 from headwater.stores.row import as_delivery, as_rejection
 
 _sql = queries("deliveries.sql")
@@ -73,7 +73,8 @@ async def delivery(db: Connection, delivery_id: int) -> Delivery | None:
 
 async def pending_deliveries(db: Connection) -> int:
     """See `DeliveryStore.pending_deliveries`."""
-    return int(await value(db, _sql["pending"]))
+    (found,) = await prepared(db, _sql["pending"])
+    return int(found["count"])
 
 
 def _matching(which: DeliveryFilter) -> tuple[str, dict[str, Any]]:

@@ -21,7 +21,7 @@ from headwater.intention import CommitResult, DeliveryCommit, DeliveryFailure
 from headwater.stores.lease import check_claim, parcel_of_delivery
 from headwater.stores.plan import Effects, hour_of
 from headwater.stores.postgres.connections import hold, rely_on
-from headwater.stores.postgres.database import Connection, Database, begin, execute, json_text, queries, rows
+from headwater.stores.postgres.database import Connection, Database, begin, execute, json_text, prepared, queries, rows
 from headwater.stores.postgres.ingest import Batch, prepare
 from headwater.stores.postgres.numbers import Numbers
 from headwater.stores.postgres.partition import day_of, delivery_id, make_days
@@ -63,7 +63,7 @@ async def claim_deliveries(
     now = to_micros(at)
     await execute(db, _sql["one_claim_at_a_time"])
     asked = {"at": now, "ordered": list(ordered_connections), "limit": max(limit, 0)}
-    found = [one["id"] for one in await rows(db, _sql["claimable"], **asked)]
+    found = [one["id"] for one in await prepared(db, _sql["claimable"], **asked)]
     if not found:
         return []
     lease_until = to_micros(at + timedelta(seconds=lease_seconds))

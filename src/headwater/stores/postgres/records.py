@@ -112,15 +112,20 @@ async def changes(
     newest = await high_water(db)
     limit = min(limit, LIST_LIMIT_MAX)
     last = min(newest, after + FEED_SCAN_MAX)
-    asked = {"connection": ("c.key", connection), "type": ("t.name", type), "tenant": ("c.tenant", tenant)}
-    given = {name: wanted for name, (_, wanted) in asked.items() if wanted is not None}
-    conditions = "".join(f" AND {asked[name][0]} = %({name})s" for name in given)
+    asked = {
+        "connection": ("AND connection_id = (SELECT id FROM connections WHERE key = %(connection)s)", connection),
+        "type": ("AND type_id = (SELECT id FROM types WHERE name = %(type)s)", type),
+        "tenant": ("AND connection_id IN (SELECT id FROM connections WHERE tenant = %(tenant)s)", tenant),
+    }
+    given = {name: (text, wanted) for name, (text, wanted) in asked.items() if wanted is not None}
+    conditions = " ".join(text for text, _ in given.values())
     sql = (
-        f"{_sql['versions']} FROM versions v {_sql['joins']} "
-        f"WHERE v.sequence > %(after)s AND v.sequence <= %(last)s AND NOT v.stale{conditions} "
-        "ORDER BY v.sequence LIMIT %(limit)s"
+        f"{_sql['versions']} {_sql['slice']} {conditions} ORDER BY sequence LIMIT %(limit)s) v {_sql['joins']} "
+        "ORDER BY v.sequence"
     )
-    found = [as_version(one) for one in await rows(db, sql, after=after, last=last, limit=limit, **given)]
+    parameters = {name: wanted for name, (_, wanted) in given.items()}
+    page = await rows(db, sql, after=after, last=last, limit=limit, **parameters)
+    found = [as_version(one) for one in page]
     position = found[-1].sequence if len(found) == limit and found else max(last, after)
     return Feed(changes=found, position=position, high_water=newest)
 

@@ -74,6 +74,10 @@ SELECT min((classid::bigint << 32 | objid::bigint) & ((1::bigint << 48) - 1)) FR
 WHERE locktype = 'advisory' AND objsubid = 1 AND classid::bigint >> 16 = 5252 AND granted
     AND database = (SELECT oid FROM pg_database WHERE datname = current_database());
 
+-- name: slice
+-- Some of the feed, cut off before anything is joined to it; further conditions and the limit follow.
+FROM (SELECT * FROM versions WHERE sequence > %(after)s AND sequence <= %(last)s AND NOT stale
+
 -- name: quarantined
 -- Quarantined records, newest first.
 SELECT q.*, c.key AS connection_key, s.key AS stream_key

@@ -235,7 +235,7 @@ class PostgresStore:
             lambda some: pages.commit_pages(self._database, self._numbers, some),
             weigh=lambda page: len(page.emissions) + 1,
         )
-        self._watch.note()
+        self._note(results)
         return results
 
     async def _append_deliveries(
@@ -249,8 +249,13 @@ class PostgresStore:
             lambda some: inbox.finish_deliveries(self._database, self._numbers, some),
             weigh=lambda done: len(done.emissions) + 1,
         )
-        self._watch.note()
+        self._note(results)
         return results
+
+    def _note(self, results: Sequence[CommitResult | Exception]) -> None:
+        # A failure too: what it had taken back may have kept the feed from those who wait.
+        if any(isinstance(result, Exception) or result.counts.changed for result in results):
+            self._watch.note()
 
 
 def _tell(commit: PageCommit | DeliveryCommit, result: CommitResult) -> None:
