@@ -251,7 +251,7 @@ async def left_is_nothing(db):
             "SELECT relname FROM pg_class WHERE relkind IN ('r', 'p') AND relnamespace = 'public'::regnamespace"
         )
     ).fetchall()
-    kept = {"types", "connector_versions", "schema"}
+    kept = {"types", "connector_versions", "schema", "feed"}
     left = {name: await asked(db, f"SELECT count(*) FROM {name}") for (name,) in tables if name not in kept}
     assert {name: count for name, count in left.items() if count} == {}
 
@@ -327,6 +327,28 @@ def test_sequences_are_announced_before_they_are_taken(postgres_url):
             assert await world.store._database.read(records.high_water) == 4
             await two.execute("COMMIT")
             assert await world.store._database.read(records.high_water) == 7
+
+    asyncio.run(main())
+
+
+def test_the_feed_does_not_go_back_for_a_writer_that_was_passed(postgres_url):
+    """A writer read the counter, others took sequences and committed, and only then was it announced."""
+
+    async def main():
+        async with opened(postgres_url) as world, connected(postgres_url) as db:
+            await world.connect()
+            await world.ingest(emission("a", "x"), emission("b", "x"))
+            feed = await world.store.changes(after=0)
+            await db.execute("BEGIN")
+            await db.execute("SELECT pg_advisory_xact_lock_shared((5252::bigint << 48) | 1)")
+            again = await world.store.changes(after=feed.position)
+            assert (list(again.changes), again.position, again.high_water) == ([], feed.position, feed.high_water)
+            behind = await world.store.changes(after=0)
+            assert (list(behind.changes), behind.position) == ([], 0)
+            elsewhere = await world.store.changes(after=99)
+            assert (elsewhere.position, elsewhere.high_water) == (99, feed.high_water)
+            await db.execute("ROLLBACK")
+            assert len((await world.store.changes(after=0)).changes) == 2
 
     asyncio.run(main())
 

@@ -88,7 +88,7 @@ class ChangeResource:
         return {"name": name, "position": await consumer.position(), "lag": await consumer.lag()}
 
     async def _known_position(self, position: int) -> None:
-        high_water = (await self._store.changes(after=0, limit=1)).high_water
+        high_water = (await self._store.changes(after=position, limit=1)).high_water
         if position > high_water:
             raise _beyond(position, high_water)
 

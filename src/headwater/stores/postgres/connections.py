@@ -93,6 +93,7 @@ async def remove_connection(db: Connection, connection_id: int) -> None:
     """See `ConnectionStore.remove_connection`."""
     if await value(db, _sql["hold_for_removal"], connection_id=connection_id) is None:
         raise NotFoundError(f"There is no connection {connection_id}.")
+    await execute(db, _sql["raise_floor"])
     await execute(db, _sql["remove_bodies"], connection_id=connection_id)
     for name in _INGESTED:
         await execute(db, f"DELETE FROM {name} WHERE connection_id = %(connection_id)s", connection_id=connection_id)  # noqa: S608  names of our own

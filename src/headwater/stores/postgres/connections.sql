@@ -56,6 +56,10 @@ UPDATE connections SET paused_at = NULL, paused_reason = NULL, needs_attention =
 -- The provider's silence is over.
 UPDATE streams SET blocked_until = NULL WHERE connection_id = %(connection_id)s;
 
+-- name: raise_floor
+-- The feed does not get shorter.
+UPDATE feed SET floor = greatest((SELECT max(sequence) FROM versions), floor);
+
 -- name: remove_bodies
 -- The bodies of a connection's deliveries.
 DELETE FROM bodies WHERE delivery_id IN (SELECT id FROM deliveries WHERE connection_id = %(connection_id)s);

@@ -83,16 +83,20 @@ async def populations(db: Connection) -> Sequence[tuple[str, str, int]]:
     return [(found["key"], found["name"], found["live"]) for found in await rows(db, _sql["populations"])]
 
 
-async def high_water(db: Connection) -> int:
+async def high_water(db: Connection, after: int = 0) -> int:
     """The sequence up to which no version can appear any more: a late commit is waited for, never passed.
 
     The steps stand in this order. First the newest version: whoever took a sequence before that one's was announced by
     a lock since before. Then the locks: a transaction whose lock is gone has committed, or never will. The reader's
     own statement comes last, and sees whatever has committed by then.
+
+    Between reading the counter and announcing, others may pass a writer: its lock then stands lower than it must. So
+    the answer is no less than `after`, where a reader that has come so far may have been told of it before.
     """
     newest = int(await value(db, _sql["last_sequence"]))
     first: int | None = await value(db, _sql["under_way"])
-    return newest if first is None else min(newest, first - 1)
+    safe = newest if first is None else min(newest, first - 1)
+    return max(safe, min(after, newest))
 
 
 async def changes(
@@ -109,7 +113,7 @@ async def changes(
     The position passes what the filters leave out, so that a reader does not look at it again; one read looks at no
     more than `FEED_SCAN_MAX` sequences, and may find nothing although the high water is further on.
     """
-    newest = await high_water(db)
+    newest = await high_water(db, after)
     limit = min(limit, LIST_LIMIT_MAX)
     last = min(newest, after + FEED_SCAN_MAX)
     asked = {

@@ -66,7 +66,7 @@ ORDER BY c.key, t.name;
 
 -- name: last_sequence
 -- The newest sequence that is committed. What was merely given out may be given out again after a crash.
-SELECT coalesce(max(sequence), 0) FROM versions;
+SELECT greatest((SELECT max(sequence) FROM versions), floor) FROM feed;
 
 -- name: under_way
 -- The first sequence that a transaction under way may have taken; see `take_sequences`.

@@ -251,6 +251,13 @@ CREATE TABLE versions (
     payload bytea NOT NULL
 );
 
+-- The feed goes at least to `floor`, though the versions up there went with their connection: no reader's position is
+-- beyond its end.
+CREATE TABLE feed (
+    floor bigint NOT NULL
+);
+INSERT INTO feed VALUES (0);
+
 -- The newest sequence that was given out, whether or not its transaction commits: no sequence is ever used twice.
 CREATE SEQUENCE feed_sequence AS bigint MINVALUE 0 START 0;
 SELECT setval('feed_sequence', 0);
