@@ -1,12 +1,14 @@
 """Every engine over every store that it may meet passes the same suite."""
 
 import asyncio
+from contextlib import asynccontextmanager
 from functools import partial
 
 import pytest
 
 from builders import open_memory_store, open_store_at
 from headwater.engines.local import LocalEngine
+from headwater.stores.postgres.store import PostgresStore
 from headwater.testing.engine_conformance import CASES, exercise
 
 
@@ -18,6 +20,20 @@ def test_the_local_engine_over_sqlite_in_memory(case):
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
 def test_the_local_engine_over_a_sqlite_file(case, tmp_path):
     open_store = partial(open_store_at, path=str(tmp_path / "headwater.db"))
+    asyncio.run(exercise(case, make_engine=LocalEngine, open_store=open_store))
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
+def test_the_local_engine_over_postgres(case, postgres_url):
+    @asynccontextmanager
+    async def open_store(clock):
+        store = PostgresStore(postgres_url, clock)
+        await store.open()
+        try:
+            yield store
+        finally:
+            await store.close()
+
     asyncio.run(exercise(case, make_engine=LocalEngine, open_store=open_store))
 
 
