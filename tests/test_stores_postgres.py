@@ -104,16 +104,10 @@ def test_pages_and_deliveries_of_two_nodes_number_the_versions_of_one_record(pos
 def test_the_same_event_on_two_nodes_has_effect_once(postgres_url):
     async def main():
         async with nodes(postgres_url) as worlds:
-            for key in ("a", "b"):
-                await worlds[0].connect(key)
-            (home, _) = await worlds[0].store.connections()
-            await worlds[0].deliver(home.id, *(f"e{n}" for n in range(20)))
+            connection = await worlds[0].connect()
+            await worlds[0].deliver(connection.id, *(f"e{n}" for n in range(20)))
             claims = await worlds[0].claim()
-            for one, other in (
-                itertools.batched(claims, 2)
-                if hasattr(itertools, "batched")
-                else zip(claims[::2], claims[1::2], strict=True)
-            ):
+            for one, other in zip(claims[::2], claims[1::2], strict=True):
                 same = [emission(one.provider_id, "x", key=one.provider_id) for _ in range(2)]
                 results = await asyncio.gather(
                     worlds[0].store.finish_delivery(done(one, same[0])),
@@ -707,6 +701,28 @@ def test_a_server_that_may_forget_is_refused(postgres_url, setting, caplog):
             assert not findings["durability"].ok
         assert "no place for real data" in caplog.text
 
+    asyncio.run(main())
+
+
+@pytest.mark.skipif("HEADWATER_TEST_POSTGRES" in os.environ, reason="a server of others keeps its settings")
+@pytest.mark.parametrize("setting", ["fsync", "full_page_writes"])
+def test_a_server_that_does_not_write_through_is_refused(postgres_server, postgres_url, setting):
+    def put(value):
+        postgres_server.execute(f"ALTER SYSTEM SET {setting} = {value}")
+        postgres_server.execute("SELECT pg_reload_conf()")
+        while postgres_server.asked(f"SHOW {setting}") != value:
+            pass  # the server hears of it in a moment
+
+    async def main():
+        async with opened(postgres_url):
+            pass
+
+    try:
+        put("off")
+        with pytest.raises(StartError, match=f"{setting} is off"):
+            asyncio.run(main())
+    finally:
+        put("on")
     asyncio.run(main())
 
 

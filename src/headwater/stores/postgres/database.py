@@ -6,8 +6,8 @@ of ids does not touch. The few that look at all days, and are asked all the time
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -129,11 +129,9 @@ class Database:
     async def _connection(self) -> AsyncIterator[Connection]:
         if self._pool is None:
             raise StoreUnavailableError("The store is closed.")
-        try:
+        with translating():
             async with self._pool.connection() as db:
                 yield db
-        except psycopg.Error as error:
-            raise translated(error) from error
 
 
 async def rows(db: Connection, sql: str, **parameters: Any) -> list[Row]:
@@ -214,15 +212,13 @@ def is_spoiled(error: BaseException) -> bool:
     return isinstance(error.__cause__, _SPOILED)
 
 
-class translating:  # noqa: N801  used as a function
+@contextmanager
+def translating() -> Iterator[None]:
     """Within the block, the database's errors are raised as the platform's."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if isinstance(error, psycopg.Error):
-            raise translated(error) from error
+    try:
+        yield
+    except psycopg.Error as error:
+        raise translated(error) from error
 
 
 async def _configure(db: Connection) -> None:

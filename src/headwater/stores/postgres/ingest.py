@@ -69,11 +69,11 @@ class Batch:
     async def write(self, db: Connection) -> None:
         """Write all merged parcels: versions, records, keys, origins, populations, figures, quarantine."""
         await self._add_streams(db)
-        if wanted_sequences := self.plan.versions:
-            self._sequences = await value(db, _sql["take_sequences"], wanted=wanted_sequences)
+        if versions := self.plan.versions:
+            self._sequences = await value(db, _sql["take_sequences"], wanted=versions)
             await self._copy(db)
         async with db.pipeline():
-            if wanted_sequences:
+            if versions:
                 await execute(db, _sql["insert_origins"], rows=json_text(self._origins()))
             await self._move_populations(db)
             await self._upsert_records(db)
