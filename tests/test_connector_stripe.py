@@ -15,7 +15,7 @@ from headwater.canonical.registry import shipped
 from headwater.errors import CredentialsError, InvalidPayloadError, ResponseError, StopError
 from headwater.record import Outcome
 from headwater.run import Window
-from headwater.stores.sqlite.outcome import Content, Known, decide
+from headwater.stores.outcome import Content, Known, decide
 from headwater.testing.answering import answering
 from headwater.testing.clock import FakeClock
 from headwater.testing.drive import deliver, drive, loaded_project

@@ -76,6 +76,7 @@ class CountingStore(SQLiteStore):
     def __init__(self, path: str, clock: Clock) -> None:
         super().__init__(path, clock)
         self.commits: list[int] = []
+        self.claims: list[int] = []  # that found any
         self.finish_error: Exception | None = None
         self.claim_error: Exception | None = None
         self.pauses = 0
@@ -89,7 +90,10 @@ class CountingStore(SQLiteStore):
     async def claim_deliveries(self, *args: Any, **fields: Any) -> Any:
         if self.claim_error:
             raise self.claim_error
-        return await super().claim_deliveries(*args, **fields)
+        claimed = await super().claim_deliveries(*args, **fields)
+        if claimed:
+            self.claims.append(len(claimed))
+        return claimed
 
     async def pause_connection(self, *args: Any, **fields: Any) -> None:
         self.pauses += 1
@@ -850,7 +854,7 @@ def test_what_arrives_soon_after_a_claim_is_claimed_together() -> None:
         assert await world.store.pending_deliveries() == 2
         await world.clock.advance(0.01)
         await world.until(lambda: _equal(world.store.pending_deliveries(), 0))
-        assert world.store.commits == [2]
+        assert world.store.claims == [2]
         world.dispatcher.drain()
         await world.clock.advance(0.01)
         await serving

@@ -1,32 +1,39 @@
 """What a batch of parcels comes to, decided in memory: pure, for any dialect that looks up first and writes after.
 
-    parcels ──> wanted ──> (the store looks up) ──> Plan ── weigh, merge ──> what to write
+    parcels ──> (the store looks up) ──> Found ──> Plan ── weigh, merge ──> what to write
 
 A parcel is the emissions of one page, one delivery or one release. Later parcels see the effects of merged earlier
-ones. Sequences are provisional until the store has taken real ones: `PROVISIONAL` and up, in the order of writing.
+ones; one that is not merged leaves no trace. This is the hot path of every store: most pages are decided as one.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
+from typing import TypeAlias
 
 import msgspec
 
 from headwater.intention import CommitResult
 from headwater.record import COUNT_NAMES, Counts, Emission, Origin, Outcome, Quarantined
-from headwater.stores.sqlite.outcome import Content, Known, decide
+from headwater.stores.outcome import Content, Known, decide
 
 HOUR_MICROSECONDS = 3_600_000_000
-PROVISIONAL = 1 << 60  # beyond any sequence that was ever given out
 
-_NAMES = {Outcome(name): name for name in COUNT_NAMES}
+_OUTCOMES = tuple(Outcome(name) for name in COUNT_NAMES)
+_CREATED, _DUPLICATE, _UNCHANGED = Outcome.CREATED, Outcome.DUPLICATE, Outcome.UNCHANGED
 _POLLED: frozenset[Origin] = frozenset({"poll"})
 _PUSHED: frozenset[Origin] = frozenset({"webhook", "replay"})
 
+TypeKey = tuple[int, str]  # connection id, type
 RecordKey = tuple[int, str, str]  # connection id, type, source id
 KeyKey = tuple[int, bytes]  # connection id, hash of an idempotency key
 StreamKey = tuple[int, str, str]  # connection id, stream key, partition
+
+# A record as it stands, or the first version that this batch brings of it, with its sequence.
+Standing: TypeAlias = Known | tuple[Emission, int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,9 +56,9 @@ class NewVersion(msgspec.Struct, gc=False):
     """A version to write."""
 
     emission: Emission
-    sequence: int  # provisional
+    sequence: int
     number: int
-    previous: int | None  # provisional, where it is of this batch
+    previous: int | None
     stale: bool
 
 
@@ -62,11 +69,32 @@ class Effects:
     parcel: Parcel
     first_sequence: int
     result: CommitResult
-    records: dict[RecordKey, Known] = field(default_factory=dict)
+    records: dict[str, dict[str, Standing]] = field(default_factory=dict)  # by type and source id
+    observed: list[tuple[str, str, int]] = field(default_factory=list)  # type, source id, newer instant
     keys: dict[KeyKey, Content] = field(default_factory=dict)
-    versions: list[NewVersion] = field(default_factory=list)
-    births: dict[str, int] = field(default_factory=dict)  # live records gained, by type
-    buried: dict[str, int] = field(default_factory=dict)  # live records deleted, by type
+    firsts: Sequence[Emission] = ()  # alike and all new: the first versions of their records, or else …
+    versions: list[NewVersion] = field(default_factory=list)  # … the new versions, one by one
+    births: Counter[str] = field(default_factory=Counter)  # live records gained, by type
+    buried: Counter[str] = field(default_factory=Counter)  # live records deleted, by type
+
+    @property
+    def size(self) -> int:
+        """How many versions there are to write; their sequences follow each other."""
+        return len(self.firsts) or len(self.versions)
+
+    def each_version(self) -> Iterator[NewVersion]:
+        """The versions to write, one by one in either case."""
+        for sequence, emission in enumerate(self.firsts, self.first_sequence):
+            yield NewVersion(emission, sequence, 1, None, False)
+        yield from self.versions
+
+    def figures(self) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """The nine figures of an hour that the parcel adds to each of its streams."""
+        for stream, counts in _by_stream(self):
+            changed = counts.changed
+            polled = changed if self.parcel.origin in _POLLED else 0
+            pushed = changed if self.parcel.origin in _PUSHED else 0
+            yield stream, (*msgspec.structs.astuple(counts), polled, pushed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,12 +110,15 @@ class Wanted:
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """What a store knows of that; what is missing here is not there."""
+    """What a store knows of that. A record that is neither among `records` nor `absent` holds just what its emission
+    says, under the key that names the object; other things that are missing are not there.
+    """
 
-    records: Mapping[RecordKey, Known]
-    keys: Mapping[KeyKey, Content]
-    stale_contents: Mapping[int, tuple[Content, int]]  # content and `as_of` of newest versions that are stale
-    live: Mapping[tuple[int, str], int]  # live records by connection and type
+    records: Mapping[TypeKey, dict[str, Known]] = field(default_factory=dict)  # by source id
+    absent: Mapping[TypeKey, set[str]] = field(default_factory=dict)  # source ids without a record
+    keys: Mapping[KeyKey, Content] = field(default_factory=dict)
+    stale_contents: Mapping[int, tuple[Content, int]] = field(default_factory=dict)  # of newest versions that are stale
+    live: Mapping[TypeKey, int] = field(default_factory=dict)  # live records; wanted where anything is deleted
 
 
 def wanted(parcels: Sequence[Parcel]) -> Wanted:
@@ -113,88 +144,120 @@ def wanted(parcels: Sequence[Parcel]) -> Wanted:
 class Plan:
     """Decides the emissions of a batch of parcels over what was found."""
 
-    def __init__(self, found: Found) -> None:
-        self._known = dict(found.records)
+    def __init__(self, found: Found, *, first_sequence: int) -> None:
+        self._known: dict[TypeKey, dict[str, Standing]] = {home: {**records} for home, records in found.records.items()}
+        self._absent = found.absent
         self._keys = dict(found.keys)
         self._stale = dict(found.stale_contents)
         self._live = dict(found.live)
-        self._next = PROVISIONAL
+        self._first = self._next = first_sequence
         self.merged: list[Effects] = []
-        self.records: dict[RecordKey, Known] = {}  # to write
 
     def weigh(self, parcel: Parcel) -> Effects:
         """Decide every emission of a parcel; the plan does not change."""
         effects = Effects(parcel=parcel, first_sequence=self._next, result=CommitResult(counts=Counts(), outcomes=()))
-        outcomes = [self._settle(emission, effects) for emission in parcel.emissions]
+        outcomes = self._at_once(effects) or self._one_by_one(effects)
         effects.result = CommitResult(counts=tally(outcomes, len(parcel.quarantined)), outcomes=outcomes)
         return effects
 
     def merge(self, effects: Effects) -> None:
         """Take a parcel's effects into the batch: later ones see them, and they are to be written."""
+        connection_id = effects.parcel.connection_id
         self.merged.append(effects)
-        self._next += len(effects.versions)
-        self._known.update(effects.records)
-        self.records.update(effects.records)
+        self._next += effects.size
+        for type_name, records in effects.records.items():
+            self._known.setdefault((connection_id, type_name), {}).update(records)
+            self._absent[connection_id, type_name].difference_update(records)
         self._keys.update(effects.keys)
         for version in effects.versions:
             if version.stale:
                 self._stale[version.sequence] = _content(version.emission), version.emission.as_of
         for type_name, born in effects.births.items():
-            self._live[effects.parcel.connection_id, type_name] = (
-                self.live(effects.parcel.connection_id, type_name) + born
-            )
+            home = connection_id, type_name
+            self._live[home] = self.live(*home) + born
 
     def live(self, connection_id: int, type: str) -> int:
         """The live records of a type, those of this batch included."""
         return self._live.get((connection_id, type), 0)
 
     @property
-    def versions(self) -> int:
+    def size(self) -> int:
         """How many versions there are to write."""
-        return self._next - PROVISIONAL
+        return self._next - self._first
 
-    def births(self) -> dict[tuple[int, str], int]:
+    def births(self) -> dict[TypeKey, int]:
         """Live records gained, by connection and type; zero for a type that has a first record of any kind."""
         # Types without a live record have a row too: listings find by it what a connection has ever held.
-        moved = {(connection_id, type_name): 0 for connection_id, type_name, _ in self.records}
+        moved: dict[TypeKey, int] = {}
         for effects in self.merged:
-            for type_name, born in effects.births.items():
-                moved[effects.parcel.connection_id, type_name] += born
+            for type_name, records in effects.records.items():
+                if records:
+                    home = effects.parcel.connection_id, type_name
+                    moved[home] = moved.get(home, 0) + effects.births[type_name]
         return moved
 
-    def figures(self) -> Iterator[tuple[StreamKey, int, tuple[int, ...]]]:
-        """(stream, instant, nine figures of its hour) of each merged parcel."""
-        for effects in self.merged:
-            parcel = effects.parcel
-            for stream, counts in _by_stream(effects):
-                changed = counts.changed
-                polled = changed if parcel.origin in _POLLED else 0
-                pushed = changed if parcel.origin in _PUSHED else 0
-                figures = (*msgspec.structs.astuple(counts), polled, pushed)
-                yield (parcel.connection_id, stream, parcel.partition), parcel.at, figures
+    def records(self) -> dict[RecordKey, Known]:
+        """The records that changed, as they stand after the batch."""
+        return {
+            (effects.parcel.connection_id, type_name, source_id): _known(standing)
+            for effects in self.merged
+            for type_name, records in effects.records.items()
+            for source_id, standing in records.items()
+        }
 
-    def _settle(self, emission: Emission, effects: Effects) -> Outcome:
-        home = effects.parcel.connection_id
-        place = (home, emission.type, emission.source_id)
-        known = effects.records.get(place) or self._known.get(place)
-        seen = None
-        if emission.key is not None:
-            seen = effects.keys.get((home, emission.key)) or self._keys.get((home, emission.key))
-        outcome = decide(emission, known, seen)
-        if outcome is Outcome.DUPLICATE:
+    def _at_once(self, effects: Effects) -> list[Outcome] | None:
+        """The outcomes of a page of records that are all new, or all as stored, as most pages are; None for another."""
+        emissions = effects.parcel.emissions
+        if len({(one.type, one.stream, one.as_of, one.key, one.deleted) for one in emissions}) != 1:
+            return None
+        first = emissions[0]
+        if first.key is not None or first.deleted:
+            return None
+        home = effects.parcel.connection_id, first.type
+        source_ids = [one.source_id for one in emissions]
+        distinct = set(source_ids)
+        absent = self._absent[home]
+        if absent.issuperset(distinct) and len(distinct) == len(source_ids):
+            effects.firsts = emissions
+            effects.records[first.type] = dict(zip(source_ids, zip(emissions, count(self._next)), strict=False))
+            effects.births[first.type] = len(emissions)
+            return [_CREATED] * len(emissions)
+        if absent.isdisjoint(distinct) and self._known.get(home, {}).keys().isdisjoint(distinct):
+            return [_DUPLICATE] * len(emissions)
+        return None
+
+    def _one_by_one(self, effects: Effects) -> list[Outcome]:
+        outcomes: list[Outcome] = []
+        for emission in effects.parcel.emissions:
+            home = effects.parcel.connection_id, emission.type
+            changed = effects.records.setdefault(emission.type, {})
+            source_id = emission.source_id
+            standing = changed.get(source_id) or self._known.get(home, {}).get(source_id)
+            if standing is None and source_id not in self._absent[home]:
+                outcomes.append(_DUPLICATE)
+            else:
+                outcomes.append(self._settle(emission, None if standing is None else _known(standing), effects))
+        return outcomes
+
+    def _settle(self, emission: Emission, known: Known | None, effects: Effects) -> Outcome:
+        key = None if emission.key is None else (effects.parcel.connection_id, emission.key)
+        outcome = decide(emission, known, (effects.keys.get(key) or self._keys.get(key)) if key else None)
+        if outcome is _DUPLICATE:
             return outcome
-        if emission.key is not None:
-            effects.keys[home, emission.key] = _content(emission)
-        if outcome is Outcome.UNCHANGED:
+        if key is not None:
+            effects.keys[key] = _content(emission)
+        if outcome is _UNCHANGED:
             # A keyed observation is written anyway: that it was still true then keeps a late, older one out
             # (Invariant 8). A page of known objects writes nothing.
-            if emission.key is not None and known is not None and emission.as_of > known.as_of:
-                effects.records[place] = msgspec.structs.replace(known, as_of=emission.as_of)
-        elif outcome is not Outcome.STALE:
-            _append(emission, known, effects, stale=False)
-            _count_life(emission, known, effects)
-        elif known is not None and not self._is_kept(emission, known, effects):
-            _append(emission, known, effects, stale=True)
+            if key is not None and known is not None and emission.as_of > known.as_of:
+                effects.records[emission.type][emission.source_id] = msgspec.structs.replace(
+                    known, as_of=emission.as_of
+                )
+                effects.observed.append((emission.type, emission.source_id, emission.as_of))
+        elif known is None or outcome is not Outcome.STALE:
+            _append(emission, known, effects)
+        elif not self._is_kept(emission, known, effects):
+            _append_stale(emission, known, effects)
         return outcome
 
     def _is_kept(self, emission: Emission, known: Known, effects: Effects) -> bool:
@@ -210,8 +273,13 @@ class Plan:
 def tally(outcomes: Sequence[Outcome], quarantined: int) -> Counts:
     """How many came to what."""
     counts = Counts(quarantined=quarantined)
-    for outcome in set(outcomes):
-        setattr(counts, _NAMES[outcome], outcomes.count(outcome))
+    left = len(outcomes)
+    for outcome in _OUTCOMES:
+        if not left:
+            break
+        found = outcomes.count(outcome)
+        setattr(counts, outcome.value, found)
+        left -= found
     return counts
 
 
@@ -220,27 +288,35 @@ def hour_of(micros: int) -> int:
     return micros - micros % HOUR_MICROSECONDS
 
 
-def _append(emission: Emission, known: Known | None, effects: Effects, *, stale: bool) -> None:
+def _append(emission: Emission, known: Known | None, effects: Effects) -> None:
     sequence = effects.first_sequence + len(effects.versions)
-    number = known.version + 1 if known else 1
-    effects.versions.append(NewVersion(emission, sequence, number, known.latest if known else None, stale))
-    place = (effects.parcel.connection_id, emission.type, emission.source_id)
-    if stale:
-        assert known is not None
-        effects.records[place] = msgspec.structs.replace(known, latest=sequence, version=number)
-        return
-    effects.records[place] = Known(
-        emission.source_id, sequence, sequence, number, emission.hash.hex(), emission.as_of,
-        int(emission.deleted), int(emission.key is None),
-    )  # fmt: skip
-
-
-def _count_life(emission: Emission, known: Known | None, effects: Effects) -> None:
+    number, previous = (known.version + 1, known.latest) if known else (1, None)
+    effects.versions.append(NewVersion(emission, sequence, number, previous, False))
+    effects.records[emission.type][emission.source_id] = (
+        (emission, sequence) if known is None else _became(emission, sequence, number)
+    )
     was_live = known is not None and not known.deleted
     if was_live == emission.deleted:
-        effects.births[emission.type] = effects.births.get(emission.type, 0) + (-1 if was_live else 1)
+        effects.births[emission.type] += -1 if was_live else 1
     if was_live and emission.deleted:
-        effects.buried[emission.type] = effects.buried.get(emission.type, 0) + 1
+        effects.buried[emission.type] += 1
+
+
+def _append_stale(emission: Emission, known: Known, effects: Effects) -> None:
+    sequence, number = effects.first_sequence + len(effects.versions), known.version + 1
+    effects.versions.append(NewVersion(emission, sequence, number, known.latest, True))
+    effects.records[emission.type][emission.source_id] = msgspec.structs.replace(known, latest=sequence, version=number)
+
+
+def _known(standing: Standing) -> Known:
+    return standing if isinstance(standing, Known) else _became(*standing, 1)
+
+
+def _became(emission: Emission, sequence: int, number: int) -> Known:
+    return Known(
+        emission.source_id, sequence, sequence, number, emission.hash.hex(), emission.as_of, int(emission.deleted),
+        int(emission.key is None),
+    )  # fmt: skip
 
 
 def _content(emission: Emission) -> Content:

@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from headwater.stores.plan import PROVISIONAL, Found, Parcel, Plan, Wanted, hour_of, wanted
+from headwater.stores.outcome import Content, Known
+from headwater.stores.plan import Found, Parcel, Plan, Wanted, hour_of, wanted
 from headwater.stores.postgres.database import Connection, Row, begin, escaped, execute, json_text, queries, value
 from headwater.stores.postgres.numbers import Numbers
-from headwater.stores.sqlite.outcome import Content, Known
+
+PROVISIONAL = 1 << 60  # beyond any sequence that was ever given out: until the batch has taken real ones
 
 _sql = queries("ingest.sql")
 _VERSION_TYPES = (
@@ -31,7 +33,7 @@ class Batch:
     def __init__(self, parcels: Sequence[Parcel], numbers: Numbers) -> None:
         self.parcels = parcels
         self.wanted: Wanted = wanted(parcels)
-        self.plan = Plan(Found(records={}, keys={}, stale_contents={}, live={}))
+        self.plan = Plan(Found(), first_sequence=PROVISIONAL)
         self._numbers = numbers
         self._streams: dict[tuple[int, str, str], int] = {}
         self._sequences: list[int] = []
@@ -64,12 +66,13 @@ class Batch:
             )
             live = await begin(db, _sql["live_records"], connection_ids=homes, type_ids=type_ids)
         self._streams = {streams[found["place"] - 1]: found["id"] for found in await rows_of_streams.fetchall()}
-        self.plan = Plan(self._found(await known.fetchall(), await seen.fetchall(), await live.fetchall()))
+        found = self._found(await known.fetchall(), await seen.fetchall(), await live.fetchall())
+        self.plan = Plan(found, first_sequence=PROVISIONAL)
 
     async def write(self, db: Connection) -> None:
         """Write all merged parcels: versions, records, keys, origins, populations, figures, quarantine."""
         await self._add_streams(db)
-        if versions := self.plan.versions:
+        if versions := self.plan.size:
             self._sequences = await value(db, _sql["take_sequences"], wanted=versions)
             await self._copy(db)
         async with db.pipeline():
@@ -85,14 +88,20 @@ class Batch:
     def _found(self, known: Sequence[Row], seen: Sequence[Row], live: Sequence[Row]) -> Found:
         records, keys = self.wanted.records, self.wanted.keys
         names = {self._numbers.types[name]: name for name in self.wanted.types}
+        absent: dict[tuple[int, str], set[str]] = {}
+        for home, name, source_id in records:
+            absent.setdefault((home, name), set()).add(source_id)
+        standing: dict[tuple[int, str], dict[str, Known]] = {}
+        for one in known:
+            home, name, source_id = records[one["place"] - 1]
+            absent[home, name].remove(source_id)
+            standing.setdefault((home, name), {})[source_id] = Known(
+                source_id, one["sequence"], one["latest"], one["version"], one["hash"].hex(), one["as_of"],
+                one["deleted"], one["by_object"],
+            )  # fmt: skip
         return Found(
-            records={
-                records[one["place"] - 1]: Known(
-                    records[one["place"] - 1][2], one["sequence"], one["latest"], one["version"], one["hash"].hex(),
-                    one["as_of"], one["deleted"], one["by_object"],
-                )
-                for one in known
-            },
+            records=standing,
+            absent=absent,
             keys={keys[one["place"] - 1]: Content(one["hash"].hex(), one["deleted"]) for one in seen},
             stale_contents={
                 one["latest"]: (Content(one["latest_hash"].hex(), one["latest_deleted"]), one["latest_as_of"])
@@ -100,7 +109,7 @@ class Batch:
                 if one["latest_hash"] is not None
             },
             live={(one["connection_id"], names[one["type_id"]]): one["live"] for one in live},
-        )  # fmt: skip
+        )
 
     async def _add_streams(self, db: Connection) -> None:
         for effects in self.plan.merged:
@@ -125,7 +134,7 @@ class Batch:
             copy.set_types(_VERSION_TYPES)
             for effects in self.plan.merged:
                 parcel = effects.parcel
-                for one in effects.versions:
+                for one in effects.each_version():
                     emission = one.emission
                     stream_id = self._streams[parcel.connection_id, emission.stream, parcel.partition]
                     previous = None if one.previous is None else final(one.previous)
@@ -139,7 +148,7 @@ class Batch:
         return [
             {
                 "id": self._final(effects.first_sequence),
-                "last_sequence": self._final(effects.versions[-1].sequence),
+                "last_sequence": self._final(effects.first_sequence + effects.size - 1),
                 "connection_id": effects.parcel.connection_id,
                 "origin": effects.parcel.origin,
                 "run_id": effects.parcel.run_id,
@@ -149,7 +158,7 @@ class Batch:
                 "observed_at": effects.parcel.at,
             }
             for effects in self.plan.merged
-            if effects.versions
+            if effects.size
         ]
 
     async def _move_populations(self, db: Connection) -> None:
@@ -163,9 +172,9 @@ class Batch:
             )
 
     async def _upsert_records(self, db: Connection) -> None:
-        if not self.plan.records:
+        changed = sorted(self.plan.records().items())
+        if not changed:
             return
-        changed = sorted(self.plan.records.items())
         known = [one for _, one in changed]
         await execute(
             db,
@@ -204,12 +213,13 @@ class Batch:
     async def _count(self, db: Connection) -> None:
         hours: dict[tuple[int, int], list[int]] = {}
         seen: dict[int, int] = {}
-        for stream, at, figures in self.plan.figures():
-            stream_id = self._streams[stream]
-            total = hours.setdefault((stream_id, hour_of(at)), [0] * len(_FIGURES))
-            for index, count in enumerate(figures):
-                total[index] += count
-            seen[stream_id] = max(at, seen.get(stream_id, 0))
+        for effects in self.plan.merged:
+            parcel = effects.parcel
+            for key, figures in effects.figures():
+                stream_id = self._streams[parcel.connection_id, key, parcel.partition]
+                total = hours.setdefault((stream_id, hour_of(parcel.at)), [0] * len(_FIGURES))
+                total[:] = map(sum, zip(total, figures, strict=True))
+                seen[stream_id] = max(parcel.at, seen.get(stream_id, 0))
         if hours:
             counted = [
                 {"stream_id": stream_id, "hour": hour, **dict(zip(_FIGURES, total, strict=True))}

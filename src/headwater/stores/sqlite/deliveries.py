@@ -12,10 +12,10 @@ from headwater.clock import to_micros
 from headwater.delivery import Delivery, DeliveryFilter, Rejection
 from headwater.failpoint import failpoint
 from headwater.intention import LIST_LIMIT, LIST_LIMIT_MAX
+from headwater.stores.plan import hour_of
 from headwater.stores.row import as_delivery, as_rejection
 from headwater.stores.sqlite.connections import existing
 from headwater.stores.sqlite.database import execute, json_text, queries, row, rows, value
-from headwater.stores.sqlite.ingest import HOUR_MICROSECONDS
 
 _sql = queries("deliveries.sql")
 
@@ -28,7 +28,7 @@ def reject_delivery(db: apsw.Connection, connection_id: int, *, reason: str, at:
         db,
         _sql["reject"],
         connection_id=connection_id,
-        hour=now - now % HOUR_MICROSECONDS,
+        hour=hour_of(now),
         reason=reason,
         at=now,
         sample=sample,

@@ -5,25 +5,26 @@ pending ── claimed: epoch + 1, lease ──> done · pending again · dead
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 import apsw
 import msgspec
 
-from headwater.clock import from_micros, to_micros
+from headwater.clock import to_micros
 from headwater.delivery import Appended, ClaimedDelivery, DeliveryState, NewDelivery
-from headwater.errors import FencedError, HeadwaterError, NotFoundError
+from headwater.errors import HeadwaterError, NotFoundError
 from headwater.intention import DeliveryCommit, DeliveryFailure
-from headwater.stores.sqlite.database import Row, execute, json_text, queries, rows, table, value
-from headwater.stores.sqlite.ingest import HOUR_MICROSECONDS, Effects, Parcel, Plan
+from headwater.stores.lease import check_claim, parcel_of_delivery
+from headwater.stores.plan import Effects, hour_of
+from headwater.stores.row import as_claim, micros
+from headwater.stores.sqlite.database import execute, json_text, queries, rows, table, value
+from headwater.stores.sqlite.ingest import Batch
 from headwater.stores.sqlite.packing import pack_body
 from headwater.stores.sqlite.parcels import commit_together
-from headwater.stores.sqlite.rows import micros
 
 _sql = queries("deliveries.sql")
-_headers = msgspec.json.Decoder(dict[str, str]).decode
 
 
 def append_deliveries(db: apsw.Connection, batches: Sequence[Sequence[NewDelivery]]) -> Sequence[Any]:
@@ -47,7 +48,7 @@ def claim_deliveries(
         return []
     ids = json_text(found)
     execute(db, _sql["claim"], ids=ids, lease_until=to_micros(at + timedelta(seconds=lease_seconds)))
-    return [_claimed(row) for row in rows(db, _sql["claimed"], ids=ids)]
+    return [as_claim(row) for row in rows(db, _sql["claimed"], ids=ids)]
 
 
 def finish_deliveries(db: apsw.Connection, batches: Sequence[Sequence[DeliveryCommit]]) -> Sequence[Any]:
@@ -60,7 +61,7 @@ def fail_delivery(db: apsw.Connection, failure: DeliveryFailure) -> None:
     """See `DeliveryStore.fail_delivery`; `FencedError` when the claim was retaken."""
     claim = failure.claim
     state, epoch = _claims(db, [claim.id]).get(claim.id, ("", 0))
-    _check_claim(claim, state, epoch)
+    check_claim(claim, state, epoch)
     is_dead = failure.state is DeliveryState.DEAD
     execute(
         db,
@@ -153,7 +154,7 @@ def _note_arrivals(
 ) -> None:
     hours: dict[tuple[int, int], int] = {}
     for _, delivery in fresh:
-        hour = delivery.received_at - delivery.received_at % HOUR_MICROSECONDS
+        hour = hour_of(delivery.received_at)
         hours[delivery.connection_id, hour] = hours.get((delivery.connection_id, hour), 0) + 1
     last: dict[int, int] = {}
     for delivery in arrived:
@@ -167,33 +168,28 @@ def _claims(db: apsw.Connection, ids: Sequence[int]) -> dict[int, tuple[str, int
     return {delivery_id: (state, epoch) for delivery_id, state, epoch in found}
 
 
-def _check_claim(claim: ClaimedDelivery, state: str, epoch: int) -> None:
-    if state != DeliveryState.PENDING or epoch != claim.epoch:
-        raise FencedError(f"The claim {claim.epoch} of delivery {claim.id} was retaken or the delivery is settled.")
-
-
 def _finish_many(db: apsw.Connection, dones: Sequence[DeliveryCommit]) -> Sequence[Any]:
     claims = _claims(db, [done.claim.id for done in dones])
-    parcels = [_parcel(done) for done in dones]
-    plan = Plan(db, parcels)
+    parcels = [parcel_of_delivery(done) for done in dones]
+    batch = Batch(db, parcels)
     results: list[Any] = []
     finished: list[tuple[DeliveryCommit, Effects]] = []
     for done, parcel in zip(dones, parcels, strict=True):
         state, epoch = claims.get(done.claim.id, ("", 0))
-        effects = plan.weigh(parcel)
+        effects = batch.plan.weigh(parcel)
         if state == DeliveryState.DONE and epoch == done.claim.epoch:
             results.append(effects.result)  # its answer was lost: it is done, and counts once
             continue
         try:
-            _check_claim(done.claim, state, epoch)
+            check_claim(done.claim, state, epoch)
         except HeadwaterError as error:
             results.append(error)
             continue
         claims[done.claim.id] = DeliveryState.DONE, epoch
-        plan.merge(effects)
+        batch.plan.merge(effects)
         finished.append((done, effects))
         results.append(effects.result)
-    plan.write()
+    batch.write()
     _note_finished(db, finished)
     return results
 
@@ -211,31 +207,3 @@ def _note_finished(db: apsw.Connection, finished: Sequence[tuple[DeliveryCommit,
 def _finished_row(done: DeliveryCommit, effects: Effects) -> tuple[Any, ...]:
     counts = msgspec.structs.astuple(effects.result.counts)
     return (done.claim.id, int(done.ignored), to_micros(done.at), *counts)
-
-
-def _parcel(done: DeliveryCommit) -> Parcel:
-    return Parcel(
-        connection_id=done.claim.connection_id,
-        partition="",
-        emissions=done.emissions,
-        quarantined=done.quarantined,
-        origin=done.origin,
-        connector_version=done.connector_version,
-        at=to_micros(done.at),
-        delivery_id=done.claim.id,
-    )
-
-
-def _claimed(row: Row) -> ClaimedDelivery:
-    headers: Mapping[str, str] = _headers(row["headers"])
-    return ClaimedDelivery(
-        id=row["id"],
-        connection_id=row["connection_id"],
-        provider_id=row["provider_id"],
-        event_type=row["event_type"],
-        received_at=from_micros(row["received_at"]),
-        headers=headers,
-        body=row["body"],
-        attempt=row["attempts"],
-        epoch=row["epoch"],
-    )

@@ -51,9 +51,10 @@ VALUES (:connection_id, :key, '', 'webhook', 'UTC', 0, :at) RETURNING id;
 -- The live records of a connection's type.
 SELECT live FROM populations WHERE connection_id = :connection_id AND type_id = :type_id;
 
--- name: version_content
--- What an earlier version held.
-SELECT lower(hex(hash)) || ':' || as_of || ':' || deleted FROM versions WHERE sequence = :sequence;
+-- name: version_contents
+-- What earlier versions held.
+SELECT json_group_array(json_array(v.sequence, lower(hex(v.hash)), v.deleted, v.as_of))
+FROM json_each(:sequences) j JOIN versions v ON v.sequence = j.value;
 
 -- name: insert_versions
 -- Append versions from the sequence `first` on, in one step: the nth from the nth of the heads, which lie end to end

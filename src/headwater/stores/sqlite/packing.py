@@ -8,7 +8,7 @@ from __future__ import annotations
 from headwater.delivery import NewDelivery
 from headwater.jsonvalue import HASH_BYTES
 from headwater.record import Emission
-from headwater.stores.sqlite.outcome import Content
+from headwater.stores.outcome import Content
 
 VERSION_HEAD_BYTES = 100
 

@@ -14,31 +14,18 @@ import apsw
 import msgspec
 
 from headwater.clock import to_micros
-from headwater.errors import FencedError, HeadwaterError, MassDeleteError
+from headwater.errors import HeadwaterError
 from headwater.failpoint import failpoint
-from headwater.intention import DELETE_BRAKE_MIN, REQUESTS_KEPT, CommitResult, PageCommit
+from headwater.intention import REQUESTS_KEPT, CommitResult, PageCommit
 from headwater.record import Counts
-from headwater.run import RequestLog, RunRef
+from headwater.run import RequestLog
+from headwater.stores.lease import REHEARSAL, Guard, admit_page, brake, parcel_of_page
+from headwater.stores.plan import Effects
 from headwater.stores.sqlite.database import execute, json_text, queries, savepoint, table
-from headwater.stores.sqlite.ingest import Effects, Parcel, Plan
+from headwater.stores.sqlite.ingest import Batch
 from headwater.stores.sqlite.parcels import commit_together
 
 _sql = queries("pages.sql")
-
-
-class Guard(msgspec.Struct, array_like=True):
-    """A run as it stands in the transaction."""
-
-    run_id: int
-    state: str
-    epoch: int
-    epoch_now: int  # of its stream or window
-    pages: int
-    live_deleted: int
-    requests: int
-
-
-_REHEARSAL = Guard(run_id=0, state="running", epoch=0, epoch_now=0, pages=0, live_deleted=0, requests=0)
 
 
 class _DryError(Exception):
@@ -62,18 +49,7 @@ def commit_pages(db: apsw.Connection, pages: Sequence[PageCommit]) -> Sequence[A
 def guards(db: apsw.Connection, run_ids: Sequence[int]) -> dict[int, Guard]:
     """The guards of runs, by run id."""
     found = table(db, _sql["guards"], run_ids=json_text(sorted(set(run_ids))))
-    return {guard[0]: msgspec.convert(guard, Guard) for guard in found}
-
-
-def check_lease(guard: Guard | None, ref: RunRef) -> Guard:
-    """The guard of a run that may still commit; `FencedError` otherwise (Invariant 9)."""
-    if guard is None:
-        raise FencedError(f"Run {ref.run_id} is gone.")
-    if guard.state != "running":
-        raise FencedError(f"Run {ref.run_id} is {guard.state} and commits nothing more.")
-    if guard.epoch != ref.epoch or guard.epoch_now != ref.epoch:
-        raise FencedError(f"Run {ref.run_id} holds epoch {ref.epoch}; its stream has moved on to {guard.epoch_now}.")
-    return guard
+    return {guard["run_id"]: Guard(**guard) for guard in found}
 
 
 def add_requests(db: apsw.Connection, asked: Iterable[tuple[Guard, Sequence[RequestLog]]]) -> None:
@@ -103,10 +79,11 @@ def _request_row(guard: Guard, number: int, request: RequestLog) -> tuple[Any, .
 def _rehearse(db: apsw.Connection, page: PageCommit) -> Any:
     try:
         with savepoint(db):
-            plan = Plan(db, [_parcel(page)])
-            effects = plan.weigh(_parcel(page))
+            parcel = parcel_of_page(page)
+            plan = Batch(db, [parcel]).plan
+            effects = plan.weigh(parcel)
             # Nothing is written, so no lease is asked for: a rehearsal needs no run in the store.
-            _brake(page, _REHEARSAL, plan, effects)
+            brake(page, REHEARSAL, plan, effects)
             raise _DryError
     except _DryError:
         return effects.result
@@ -116,69 +93,26 @@ def _rehearse(db: apsw.Connection, page: PageCommit) -> Any:
 
 def _commit_many(db: apsw.Connection, pages: Sequence[PageCommit]) -> Sequence[Any]:
     known = guards(db, [page.ref.run_id for page in pages])
-    parcels = [_parcel(page) for page in pages]
-    plan = Plan(db, parcels)
+    parcels = [parcel_of_page(page) for page in pages]
+    batch = Batch(db, parcels)
     results: list[CommitResult | Exception] = []
     accepted: list[tuple[PageCommit, Effects]] = []
     for page, parcel in zip(pages, parcels, strict=True):
         try:
-            effects, is_new = _admit(page, parcel, known, plan)
+            effects, is_new = admit_page(page, parcel, known.get(page.ref.run_id), batch.plan)
         except HeadwaterError as error:
             results.append(error)
             continue
         results.append(effects.result)
         if is_new:
-            plan.merge(effects)
+            batch.plan.merge(effects)
             accepted.append((page, effects))
     failpoint("page.before_records")
-    plan.write()
+    batch.write()
     failpoint("page.before_checkpoint")
     if accepted:
         _advance(db, accepted, known)
     return results
-
-
-def _admit(page: PageCommit, parcel: Parcel, known: dict[int, Guard], plan: Plan) -> tuple[Effects, bool]:
-    guard = check_lease(known.get(page.ref.run_id), page.ref)
-    effects = plan.weigh(parcel)
-    if page.number <= guard.pages:
-        return effects, False  # its answer was lost: it is committed, and counts once
-    if page.number != guard.pages + 1:
-        raise FencedError(
-            f"Page {page.number} of run {page.ref.run_id} cannot commit before page {guard.pages + 1}.",
-            hint="Start again from the checkpoint.",
-        )
-    _brake(page, guard, plan, effects)
-    guard.pages = page.number
-    guard.live_deleted += sum(effects.buried.values())
-    return effects, True
-
-
-def _brake(page: PageCommit, guard: Guard, plan: Plan, effects: Effects) -> None:
-    if not effects.buried or page.ref.allow_deletes:
-        return
-    deletes = guard.live_deleted + sum(effects.buried.values())
-    live = sum(plan.live(page.ref.connection_id, name) for name in effects.buried) + guard.live_deleted
-    if deletes > DELETE_BRAKE_MIN and deletes > page.delete_share_max * live:
-        raise MassDeleteError(
-            f"Run {page.ref.run_id} of {page.ref.stream_key} would delete {deletes} of {live} records "
-            f"({', '.join(sorted(effects.buried))}).",
-            hint="If that is right, trigger the stream again with deletions allowed.",
-        )
-
-
-def _parcel(page: PageCommit) -> Parcel:
-    return Parcel(
-        connection_id=page.ref.connection_id,
-        partition=page.ref.partition,
-        emissions=page.emissions,
-        quarantined=page.quarantined,
-        origin=page.origin,
-        connector_version=page.connector_version,
-        at=to_micros(page.at),
-        run_id=page.ref.run_id,
-        page=page.number,
-    )
 
 
 def _advance(db: apsw.Connection, accepted: Sequence[tuple[PageCommit, Effects]], known: dict[int, Guard]) -> None:

@@ -1,7 +1,8 @@
 -- name: guards
 -- What decides whether pages of these runs may commit, and where the runs stand.
-SELECT json_group_array(json_array(r.id, r.state, r.epoch, CASE WHEN r.window_id IS NULL THEN s.epoch ELSE w.epoch END,
-    r.pages, r.live_deleted, r.requests))
+SELECT json_group_array(json_object('run_id', r.id, 'state', r.state, 'epoch', r.epoch,
+    'epoch_now', CASE WHEN r.window_id IS NULL THEN s.epoch ELSE w.epoch END, 'pages', r.pages,
+    'live_deleted', r.live_deleted, 'requests', r.requests))
 FROM json_each(:run_ids) j
 JOIN runs r ON r.id = j.value
 JOIN streams s ON s.id = r.stream_id

@@ -11,9 +11,10 @@ from headwater.clock import to_micros
 from headwater.errors import NotFoundError
 from headwater.intention import LIST_LIMIT, LIST_LIMIT_MAX, CommitResult
 from headwater.record import Counts, Emission, Outcome, QuarantinedRecord
+from headwater.stores.plan import Parcel
 from headwater.stores.row import as_quarantined
 from headwater.stores.sqlite.database import Row, execute, json_text, queries, rows
-from headwater.stores.sqlite.ingest import Parcel, Plan
+from headwater.stores.sqlite.ingest import Batch
 
 _sql = queries("records.sql")
 
@@ -52,14 +53,14 @@ def release_quarantined(
         _parcel(homes[record_id], emission, at=to_micros(at), connector_version=connector_version)
         for record_id, emission in releases
     ]
-    plan = Plan(db, parcels)
+    batch = Batch(db, parcels)
     counts, outcomes = Counts(), list[Outcome]()
     for parcel in parcels:
-        effects = plan.weigh(parcel)
-        plan.merge(effects)
+        effects = batch.plan.weigh(parcel)
+        batch.plan.merge(effects)
         counts.add(effects.result.counts)
         outcomes += effects.result.outcomes
-    plan.write()
+    batch.write()
     execute(db, _sql["release"], ids=ids)
     return CommitResult(counts=counts, outcomes=outcomes)
 

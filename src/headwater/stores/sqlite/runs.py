@@ -12,12 +12,13 @@ from headwater.clock import to_micros
 from headwater.errors import NotFoundError, UsageError
 from headwater.intention import LIST_LIMIT, LIST_LIMIT_MAX, RunEnd
 from headwater.run import PageRow, Priority, RequestLog, Run, RunRef, RunState, Trigger, Window
+from headwater.stores.lease import check_lease
+from headwater.stores.plan import hour_of
 from headwater.stores.row import as_page, as_request, as_run, micros, window_micros
 from headwater.stores.sqlite.backfills import settle_backfill
 from headwater.stores.sqlite.connections import pause_connection
 from headwater.stores.sqlite.database import execute, queries, row, rows, value
-from headwater.stores.sqlite.ingest import HOUR_MICROSECONDS
-from headwater.stores.sqlite.pages import add_requests, check_lease, guards
+from headwater.stores.sqlite.pages import add_requests, guards
 
 _sql = queries("runs.sql")
 _LIVE = (RunState.SCHEDULED, RunState.RUNNING, RunState.RETRYING)
@@ -167,7 +168,7 @@ def _lease(at: datetime, lease_seconds: float) -> int:
 
 def _count(db: apsw.Connection, stream_id: int, at: datetime, *, runs: int = 0, failed: int = 0) -> None:
     now = to_micros(at)
-    execute(db, _sql["count_run"], stream_id=stream_id, hour=now - now % HOUR_MICROSECONDS, runs=runs, failed=failed)
+    execute(db, _sql["count_run"], stream_id=stream_id, hour=hour_of(now), runs=runs, failed=failed)
 
 
 def _finish_stream(db: apsw.Connection, end: RunEnd) -> None:

@@ -11,10 +11,10 @@ from headwater.clock import to_micros
 from headwater.errors import NotFoundError
 from headwater.intention import StreamDeclaration
 from headwater.run import StreamState
+from headwater.stores.plan import HOUR_MICROSECONDS
 from headwater.stores.row import as_stream_state, micros
 from headwater.stores.sqlite.connections import existing
 from headwater.stores.sqlite.database import execute, json_text, queries, rows
-from headwater.stores.sqlite.ingest import HOUR_MICROSECONDS
 
 _sql = queries("streams.sql")
 

@@ -11,9 +11,9 @@ import apsw
 from headwater.clock import to_micros
 from headwater.errors import UsageError
 from headwater.intention import LIST_LIMIT, LIST_LIMIT_MAX, ApiKey, AuditEntry, Purged
+from headwater.stores.plan import HOUR_MICROSECONDS
 from headwater.stores.row import as_api_key, as_audit_entry, micros
 from headwater.stores.sqlite.database import execute, json_text, queries, row, rows, table, value
-from headwater.stores.sqlite.ingest import HOUR_MICROSECONDS
 
 PURGE_MAX = 2_000  # rows of a kind in one transaction, so that no page waits long for a purge
 _FIGURES_HOURS = 25  # that health may still ask for

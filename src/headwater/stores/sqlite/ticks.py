@@ -15,9 +15,9 @@ from headwater.clock import from_micros, to_micros
 from headwater.errors import NotFoundError, UsageError
 from headwater.intention import Decide, DueStream, TickDecision, TickResult
 from headwater.run import Priority, RunRef, RunState, Window
+from headwater.stores.plan import hour_of
 from headwater.stores.row import instant
 from headwater.stores.sqlite.database import execute, json_text, queries, table, value
-from headwater.stores.sqlite.ingest import HOUR_MICROSECONDS
 
 DUE_MAX = 10_000  # streams decided in one tick; the rest follow in the next, which is due at once
 
@@ -73,7 +73,7 @@ def _start_due(db: apsw.Connection, at: datetime, decide: Decide) -> tuple[int, 
     rows = json_text(decisions)
     now = to_micros(at)
     execute(db, _sql["insert_tick_runs"], rows=rows, at=now, priority=Priority.POLL)
-    execute(db, _sql["count_started"], rows=rows, hour=now - now % HOUR_MICROSECONDS)
+    execute(db, _sql["count_started"], rows=rows, hour=hour_of(now))
     execute(db, _sql["move_ticks"], rows=rows)
     started = sum(start for _, _, start in decisions)
     return started, len(decisions) - started
