@@ -6,7 +6,7 @@ import pytest
 
 from builders import make_stream
 from headwater.errors import StoreUnavailableError
-from headwater.pipeline import PAGES_IN_FLIGHT_MAX, RECORDS_IN_FLIGHT_MAX
+from headwater.pipeline import GATHERED_SECONDS_MAX, PAGES_IN_FLIGHT_MAX, QUICK_PAGE, RECORDS_IN_FLIGHT_MAX
 from headwater.run import RunState
 from runs import listing, soon, with_runner
 
@@ -60,6 +60,54 @@ def test_what_is_in_flight_is_bounded_in_pages_and_in_records(records, fetched_m
             assert (await soon(task)).pages == fetched_max + 7
 
     with_runner(body, listing(fetched_max + 7, records=records, seen=seen), before={"commit_page": gate})
+
+
+def test_quick_pages_are_gathered_and_committed_when_the_next_one_keeps_them_waiting():
+    asked, came, route = asyncio.Event(), asyncio.Event(), listing(4)
+
+    async def post(request):
+        if request.cursor == "3":
+            asked.set()
+            await came.wait()
+        return await route(request)
+
+    async def body(scene):
+        async with scene.under_way(await scene.admit()) as task:
+            await soon(asked.wait())
+            await scene.clock.advance(GATHERED_SECONDS_MAX / 2)
+            assert await scene.ids() == []
+            await scene.clock.advance(GATHERED_SECONDS_MAX / 2)
+            while len(await scene.ids()) < 6:
+                await asyncio.sleep(0)
+            assert (await scene.state()).cursor == "3"
+            came.set()
+            assert (await soon(task)).pages == 4
+        await scene.assert_each_once(4)
+
+    with_runner(body, post)
+
+
+def test_a_page_that_took_its_time_is_committed_at_once():
+    asked, route = asyncio.Event(), listing(2)
+
+    async def post(request):
+        if request.cursor is None:
+            await scene_clock[0].advance(QUICK_PAGE.total_seconds() + 0.01)
+        else:
+            await asked.wait()
+        return await route(request)
+
+    scene_clock = []
+
+    async def body(scene):
+        scene_clock.append(scene.clock)
+        async with scene.under_way(await scene.admit()) as task:
+            while len(await scene.ids()) < 2:
+                await asyncio.sleep(0)
+            asked.set()
+            assert (await soon(task)).pages == 2
+
+    with_runner(body, post)
 
 
 def test_a_failed_commit_discards_what_came_after_it_and_the_run_resumes_before_it():

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from datetime import timedelta
 
+from headwater.clock import Clock
 from headwater.intention import CommitResult, PageCommit
 from headwater.record import Counts
 from headwater.store import RunStore
@@ -20,18 +21,21 @@ from headwater.store import RunStore
 RECORDS_IN_FLIGHT_MAX = 15_000  # fetched and not yet committed: bounds the memory of a run
 PAGES_IN_FLIGHT_MAX = 200
 # Many small commits cost more than few large ones, and nobody waits for a page whose successor is nearly here. One that
-# took longer to come is committed at once, with all before it.
+# took longer to come is committed at once, with all before it; and so are they when the next one keeps them waiting.
 GATHERED_RECORDS_MAX = 5_000
 GATHERED_PAGES_MAX = 50
+GATHERED_SECONDS_MAX = 1.0
 QUICK_PAGE = timedelta(milliseconds=50)
 
 
 class Pipeline:
     """The commits of one run that are under way."""
 
-    def __init__(self, store: RunStore) -> None:
+    def __init__(self, store: RunStore, clock: Clock) -> None:
         self._store = store
+        self._clock = clock
         self._gathered: list[PageCommit] = []
+        self._overdue: asyncio.Task[None] | None = None  # commits what was gathered, after a while
         self._waiting: deque[tuple[PageCommit, asyncio.Task[CommitResult]]] = deque()
         self._records = 0  # gathered and waiting
         self.on_commit: Callable[[], None] = _nothing  # called whenever a page has become durable
@@ -55,6 +59,8 @@ class Pipeline:
             or sum(len(one.emissions) for one in self._gathered) >= GATHERED_RECORDS_MAX
         ):
             self._commit()
+        elif self._overdue is None:
+            self._overdue = asyncio.create_task(self._commit_overdue())
 
     async def settle(self) -> None:
         """Return once every submitted page is durable; raises what the first one to fail raised."""
@@ -62,9 +68,20 @@ class Pipeline:
         while self._waiting:
             await self._settle_oldest()
 
+    async def _commit_overdue(self) -> None:
+        await self._clock.sleep(GATHERED_SECONDS_MAX)
+        self._commit()
+
     def _commit(self) -> None:
-        pages, self._gathered = self._gathered, []
+        pages = self._taken()
         self._waiting.extend((page, asyncio.ensure_future(self._store.commit_page(page))) for page in pages)
+
+    def _taken(self) -> list[PageCommit]:
+        pages, self._gathered = self._gathered, []
+        if self._overdue is not None:
+            self._overdue.cancel()
+            self._overdue = None
+        return pages
 
     def _is_full(self, records: int) -> bool:
         pages = len(self._waiting) + len(self._gathered)
@@ -87,7 +104,7 @@ class Pipeline:
     async def _discard(self) -> None:
         tasks = [task for _, task in self._waiting]
         self._waiting.clear()
-        self._gathered = []
+        self._taken()
         self._records = 0
         await asyncio.gather(*tasks, return_exceptions=True)
 

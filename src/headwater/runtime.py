@@ -181,7 +181,7 @@ class Runner:
                 )
 
     async def _attempt(self, ref: RunRef, *, on_demand: bool = False, limit: int | None = None) -> RunOutcome:
-        progress = _Progress(ref, self._store)
+        progress = _Progress(ref, self._store, self._clock)
         try:
             await self._store.begin_run(ref, at=self._clock.now(), lease_seconds=self._lease_seconds)
             failpoint("run.started")
@@ -318,9 +318,9 @@ class Runner:
 class _Progress:
     """What is known of an attempt, for its end."""
 
-    def __init__(self, ref: RunRef, store: Store) -> None:
+    def __init__(self, ref: RunRef, store: Store, clock: Clock) -> None:
         self.ref = ref
-        self.pipeline = Pipeline(store)
+        self.pipeline = Pipeline(store, clock)
         self.live: LiveConnection | None = None
         self.last_page: Page | None = None
         self.requests: Sequence[RequestLog] = ()  # of the page under way
