@@ -95,7 +95,7 @@ def _seen(memory: dict[bytes, None], mark: bytes) -> bool:
 
 def _fingerprint(emissions: Sequence[Emission]) -> bytes:
     ids = hash(tuple([emission.source_id for emission in emissions]))  # kept for this run only: any hash will do
-    contents = b"".join([emission.hash for emission in emissions])
+    contents = b"".join([emission.body[:HASH_BYTES] for emission in emissions])
     return blake2b(contents, digest_size=HASH_BYTES, salt=ids.to_bytes(8, "little", signed=True)).digest()
 
 
