@@ -364,6 +364,21 @@ def test_a_delivery_is_tried_again_with_backoff_until_it_is_answered(provider, c
     assert provider.webhooks.waiting == 0
 
 
+def test_a_delivery_under_way_is_still_waited_for(provider):
+    seen = []
+
+    async def post(url, headers, body):
+        seen.append(provider.webhooks.waiting)
+        return 200
+
+    provider.webhooks.post = post
+    provider.webhooks.register("https://example.com/hook")
+    provider.account.create_customer({})
+    provider.account.create_customer({})
+    deliver(provider)
+    assert (seen, provider.webhooks.waiting) == ([2, 1], 0)
+
+
 def test_a_delivery_that_nobody_takes_is_given_up_after_three_days(provider, clock):
     provider.webhooks.post = Receiver(*[500] * 20)
     provider.webhooks.register("https://example.com/hook")

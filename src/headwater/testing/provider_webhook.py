@@ -78,6 +78,7 @@ class WebhookSender:
         self._random = random.Random(f"webhooks {seed}")  # noqa: S311  reproducible faults
         self._waiting: list[tuple[datetime, int, _Sending]] = []
         self._count = 0
+        self._under_way = 0
         self._is_stopped = False
         self.post = post
         self.faults = WebhookFaults()
@@ -113,8 +114,8 @@ class WebhookSender:
 
     @property
     def waiting(self) -> int:
-        """Deliveries yet to be made, retries among them."""
-        return len(self._waiting)
+        """Deliveries yet to be answered: retries are among them, and those under way."""
+        return len(self._waiting) + self._under_way
 
     @property
     def next_at(self) -> datetime | None:
@@ -126,8 +127,12 @@ class WebhookSender:
         due: list[_Sending] = []
         while self._waiting and self._waiting[0][0] <= self._clock.now():
             due.append(heapq.heappop(self._waiting)[2])
+        self._under_way += len(due)
         for sending in self._disordered(due):
-            await self._send(sending)
+            try:
+                await self._send(sending)
+            finally:
+                self._under_way -= 1
         return len(due)
 
     async def serve(self) -> None:
