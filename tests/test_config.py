@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from headwater import config
+from headwater.config import DatabaseUrl
 from headwater.errors import ConfigError
 
 
@@ -94,3 +95,53 @@ def test_what_is_loopback_and_what_url_it_gives(host: str, loopback: bool, url: 
     assert (chosen.is_loopback, chosen.base_url) == (loopback, url)
     public = config.Config(host=host, public_url="https://x.example/")
     assert (public.base_url, public.local_url) == ("https://x.example", url)
+
+
+URL = "postgresql://hw:s3cret%40x@db.example.com:5432/headwater?sslmode=require&sslpassword=k3y"
+
+
+def test_a_postgres_url_is_a_database_and_its_password_is_never_printed(tmp_path: Path) -> None:
+    chosen = config.load({"HEADWATER_DATABASE": URL}, directory=tmp_path)
+    assert isinstance(chosen.database, DatabaseUrl)
+    assert chosen.database.url == URL
+    assert chosen.key_file == tmp_path / ".headwater/headwater.key"
+    for shown in (str(chosen.database), repr(chosen), f"{chosen.database!r}"):
+        assert "s3cret" not in shown
+        assert "k3y" not in shown
+        assert "hw:***@db.example.com:5432/headwater?sslmode=require&sslpassword=***" in shown
+    assert chosen.database.secrets == {"s3cret%40x", "s3cret@x", "k3y"}
+    assert config.database_named(URL) == chosen.database
+    assert config.database_named("data/x.db") == Path("data/x.db")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql:///headwater",
+        "postgres://hw@/headwater?host=/run/postgresql",
+        "postgresql://hw:@[::1]:5432,db-2:5433/headwater",
+        "postgresql://%2Frun%2Fpostgresql/headwater",
+    ],
+)
+def test_urls_of_sockets_and_of_several_hosts_are_taken_as_they_are(tmp_path: Path, url: str) -> None:
+    (tmp_path / "headwater.toml").write_text(f'database = "{url}"\ndatabase_unsafe = true\n')
+    chosen = config.load({}, directory=tmp_path)
+    assert (str(chosen.database).replace("***", ""), chosen.database_unsafe) == (url, True)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql://hw:s3cret@db/headwater",
+        "postgresql://hw:s3cret@x@db/headwater",
+        "postgresql://hw:s3cret/x@db/headwater",
+        "postgresql://hw:s3cret%zz@db/headwater",
+        "postgresql://hw:s3cret?x@db/headwater",
+    ],
+)
+def test_a_url_that_would_be_read_otherwise_than_meant_is_refused_without_showing_it(tmp_path: Path, url: str) -> None:
+    with pytest.raises(ConfigError, match="HEADWATER_DATABASE must be a file, or a URL") as caught:
+        config.load({"HEADWATER_DATABASE": url}, directory=tmp_path)
+    assert "s3cret" not in str(caught.value)
+    with pytest.raises(ConfigError, match="--database must be"):
+        config.database_named(url)

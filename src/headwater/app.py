@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, cast
 from headwater.canonical.schema import CanonicalType
 from headwater.catalog import Connector, Stream
 from headwater.clock import Clock
-from headwater.config import Config
-from headwater.errors import NotFoundError, UsageError, near_miss
+from headwater.config import Config, DatabaseUrl
+from headwater.errors import ConfigError, NotFoundError, StartError, UsageError, near_miss
 from headwater.intention import StoredConnection, StreamDeclaration, TypeColumn
 from headwater.project import MANIFEST, Project, discover, shipped_types, unload
 from headwater.run import StreamState
@@ -85,6 +85,13 @@ class Platform:
         """What invokes connectors."""
         assert self.brought_to_life is not None, "the platform was opened without projects"
         return self.brought_to_life
+
+    def redactor(self) -> Redactor:
+        """Knows every secret of this process: those of live connections, and the database's own."""
+        from headwater.redaction import Redactor
+
+        own = self.config.database.secrets if isinstance(self.config.database, DatabaseUrl) else ()
+        return Redactor([*self.live.connections.redactor().secrets, *own])
 
     async def find_connection(self, word: str) -> StoredConnection:
         """The connection of that key, or the only one of the connector of that key."""
@@ -257,10 +264,7 @@ async def open_platform(
     A project that does not pass its check is in `refused`, and the others go on. In tests, `loaded` projects are taken
     as they are, and `transport` takes the place of sockets; `through` wraps it, such as a cassette's recorder.
     """
-    from headwater.stores.sqlite.store import SQLiteStore
-
-    await asyncio.to_thread(config.database.parent.mkdir, parents=True, exist_ok=True)
-    store = SQLiteStore(str(config.database), clock)
+    store = await asyncio.to_thread(_make_store, config, clock)
     await store.open()
     try:
         platform = Platform(config=config, clock=clock, store=store)
@@ -276,6 +280,37 @@ async def open_platform(
             yield platform
     finally:
         await store.close()
+
+
+def _make_store(config: Config, clock: Clock) -> Store:
+    if isinstance(config.database, DatabaseUrl):
+        return _postgres_store(config.database, clock, allow_unsafe=config.database_unsafe)
+    from headwater.stores.sqlite.store import SQLiteStore
+
+    config.database.parent.mkdir(parents=True, exist_ok=True)
+    return SQLiteStore(str(config.database), clock)
+
+
+def _postgres_store(database: DatabaseUrl, clock: Clock, *, allow_unsafe: bool) -> Store:
+    try:
+        from psycopg import ProgrammingError
+        from psycopg.conninfo import conninfo_to_dict
+
+        from headwater.stores.postgres.store import PostgresStore
+    except ImportError as error:
+        raise StartError(
+            "A PostgreSQL database needs a driver that is not installed.",
+            hint="Install it: pip install 'headwater[postgres]'",
+            detail=str(error),
+        ) from error
+    try:
+        conninfo_to_dict(database.url)
+    except ProgrammingError:
+        # libpq tells the part that it stumbled over, which may be the password.
+        raise ConfigError(
+            "The database URL holds something that PostgreSQL does not know.", hint="Look at the options after its `?`."
+        ) from None
+    return PostgresStore(database.url, clock, allow_unsafe=allow_unsafe)
 
 
 @asynccontextmanager

@@ -6,13 +6,14 @@ found only when it was needed.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from headwater.errors import ConfigError, near_miss
 
@@ -25,13 +26,45 @@ SECRET_FILE_BYTES_MAX = 64 * 1024
 
 LogFormat = Literal["text", "json"]
 
+_POSTGRES = ("postgresql://", "postgres://")
+_SECRET_OPTIONS = ("password", "sslpassword")
+_USER = re.compile(r"(?:[^:@/?#\s%]|%[0-9a-fA-F]{2})*(?::(?:[^:@/?#\s%]|%[0-9a-fA-F]{2})*)?")
+_HOST = re.compile(r"(?:\[[0-9a-fA-F:.]+\]|(?:[^:@/?#\s%\[\]]|%[0-9a-fA-F]{2})*)(?::\d*)?")
+
+
+@dataclass(frozen=True)
+class DatabaseUrl:
+    """The URL of a PostgreSQL database; whatever prints it prints no password."""
+
+    url: str = field(repr=False)
+
+    def __str__(self) -> str:
+        head, mark, rest = self.url.partition("://")
+        authority, slash, path = rest.partition("/")
+        user, at, hosts = authority.rpartition("@")
+        shown = f"{user.partition(':')[0]}:***" if ":" in user else user
+        path = re.sub(rf"((?:^|[?&])(?:{'|'.join(_SECRET_OPTIONS)})=)[^&]*", r"\1***", path)
+        return f"{head}{mark}{shown}{at}{hosts}{slash}{path}"
+
+    def __repr__(self) -> str:
+        return f"DatabaseUrl({str(self)!r})"
+
+    @property
+    def secrets(self) -> frozenset[str]:
+        """The passwords in it, as written and as meant."""
+        parts = urlsplit(self.url)
+        written = {parts.password or ""}
+        written |= {value for name, value in parse_qsl(parts.query) if name in _SECRET_OPTIONS}
+        return frozenset(one for word in written for one in (word, unquote(word)) if one)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """One usable configuration; relative paths were made relative to where they were written."""
 
     directory: Path = Path()  # where it was read: projects are looked for here when none are named
-    database: Path = STATE_DIRECTORY / "headwater.db"  # the SQLite file
+    database: Path | DatabaseUrl = STATE_DIRECTORY / "headwater.db"  # the SQLite file, or a PostgreSQL database
+    database_unsafe: bool = False  # take a PostgreSQL server that may lose what it acknowledged
     host: str = "127.0.0.1"  # where `serve` listens
     port: int = 8700
     public_url: str | None = None  # how providers reach us; the address listened on, where it is not set
@@ -39,7 +72,7 @@ class Config:
     slots: int = 8  # runs carried out at once
     connection_slots: int = 4  # of these, for one connection
     key: str | None = field(default=None, repr=False)  # the key ring itself, instead of `key_file`
-    key_file: Path = STATE_DIRECTORY / "headwater.key"  # the key ring; made beside the database
+    key_file: Path = STATE_DIRECTORY / "headwater.key"  # the key ring; made beside the SQLite file
     retention_days: int = 30  # finished deliveries with their dedupe keys, and runs, are kept so long
     pending_max: int = 100_000  # deliveries that may wait before the ingress sheds load
     metrics_public: bool = False  # serve /metrics without a key on a host that is not loopback, too
@@ -81,14 +114,16 @@ def load(environ: Mapping[str, str], *, directory: Path, file: Path | None = Non
     values |= _from_file(directory / (path or FILE_NAME), required=path is not None, problems=problems)
     values |= _from_environment(environ, directory, problems)
     values |= {name: value for name, value in overrides.items() if value is not None}
-    values.setdefault("key_file", values["database"].with_suffix(".key"))
+    database = values["database"]
+    beside = directory / STATE_DIRECTORY / "headwater.db" if isinstance(database, DatabaseUrl) else database
+    values.setdefault("key_file", beside.with_suffix(".key"))
     if problems:
         raise ConfigError("The configuration is not usable:\n  " + "\n  ".join(problems))
     return Config(**values)
 
 
 def _defaults_from(directory: Path) -> dict[str, Any]:
-    return {"directory": directory, "database": directory / Config.database}
+    return {"directory": directory, "database": directory / STATE_DIRECTORY / "headwater.db"}
 
 
 def _from_file(path: Path, *, required: bool, problems: list[str]) -> dict[str, Any]:
@@ -133,6 +168,14 @@ def _read(values: dict[str, Any], name: str, raw: Any, *, directory: Path, where
         problems.append(f"{where} {error}.")
 
 
+def database_named(text: str) -> Path | DatabaseUrl:
+    """The database that a word of the command line means; `ConfigError` for a URL that is none."""
+    try:
+        return _database(text, Path())
+    except ValueError as error:
+        raise ConfigError(f"--database {error}.") from None
+
+
 def secret_file(path: Path) -> str:
     """The text of a file that holds one secret, without the line end; `ConfigError` when it cannot be one."""
     try:
@@ -163,6 +206,22 @@ def _url(raw: Any, directory: Path) -> str:
 
 def _path(raw: Any, directory: Path) -> Path:
     return directory / Path(_text(raw, directory)).expanduser()
+
+
+def _database(raw: Any, directory: Path) -> Path | DatabaseUrl:
+    text = _text(raw, directory)
+    if "://" not in text:
+        return _path(raw, directory)
+    head = next((one for one in _POSTGRES if text.startswith(one)), None)
+    authority = re.split(r"[/?]", text.removeprefix(head), maxsplit=1)[0] if head else ""
+    user, _, hosts = authority.rpartition("@")
+    # What libpq would read otherwise than meant, it would tell in its messages: a password among them.
+    if head is None or not _USER.fullmatch(user) or not all(_HOST.fullmatch(one) for one in hosts.split(",")):
+        raise ValueError(
+            "must be a file, or a URL such as postgresql://user:password@host:5432/name"
+            " (with :, @, /, ?, # and % of the password written as %3A, %40, %2F, %3F, %23 and %25)"
+        )
+    return DatabaseUrl(text)
 
 
 def _paths(raw: Any, directory: Path) -> tuple[Path, ...]:
@@ -206,7 +265,8 @@ def _choice(*words: str) -> Callable[[Any, Path], str]:
 
 
 _READERS: dict[str, Callable[[Any, Path], Any]] = {
-    "database": _path,
+    "database": _database,
+    "database_unsafe": _boolean,
     "host": _text,
     "port": _number(0, 65_535),
     "public_url": _url,

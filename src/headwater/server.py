@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from headwater.clock import Clock
-from headwater.config import Config
+from headwater.config import Config, DatabaseUrl
 from headwater.errors import StartError
 
 if TYPE_CHECKING:
@@ -53,11 +53,15 @@ class AlreadyServedError(StartError):
 
 
 @contextlib.contextmanager
-def only_server(database: Path) -> Iterator[Callable[[str], None]]:
+def only_server(database: Path | DatabaseUrl) -> Iterator[Callable[[str], None]]:
     """Hold the right to serve `database`; the function given notes our URL for commands beside us.
 
-    Raises `AlreadyServedError`. The kernel lets the lock go with the process, however that ends.
+    Raises `AlreadyServedError`. The kernel lets the lock go with the process, however that ends. Of a PostgreSQL
+    database there may be many servers: nothing is held.
     """
+    if isinstance(database, DatabaseUrl):
+        yield lambda _: None
+        return
     path = lock_path(database)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+", encoding="utf-8") as file:
@@ -78,8 +82,10 @@ def only_server(database: Path) -> Iterator[Callable[[str], None]]:
             file.truncate(0)
 
 
-def running_url(database: Path) -> str | None:
-    """The URL of the process that serves `database` now; None when there is none."""
+def running_url(database: Path | DatabaseUrl) -> str | None:
+    """The URL of the process that serves `database` now; None when there is none, or nothing says which."""
+    if isinstance(database, DatabaseUrl):
+        return None
     try:
         with lock_path(database).open("r", encoding="utf-8") as file:
             try:

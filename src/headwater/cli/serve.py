@@ -39,8 +39,8 @@ def serve_config(config: Config, *, as_json: bool = False, beside: Beside | None
     from headwater.server import only_server, run, run_loop
 
     def ready(application: Application) -> None:
-        chosen, live = application.platform.config, application.platform.live
-        logs.configure(chosen.log_level, chosen.log_format, live.connections.redactor)
+        chosen = application.platform.config
+        logs.configure(chosen.log_level, chosen.log_format, application.platform.redactor)
         for refused in application.platform.refused:
             output.note(f"Warning: {refused}")
         _announce(application, as_json=as_json)

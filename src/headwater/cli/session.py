@@ -26,24 +26,25 @@ class Options:
     """Which installation a command speaks of, and how it answers."""
 
     config_file: Path | None
-    database: Path | None
+    database: str | None
     json: bool
 
     def config(self, **overrides: Any) -> Config:
         """The configuration that the words of the command line come down to."""
         from headwater import config
 
-        return config.load(os.environ, directory=Path.cwd(), file=self.config_file, database=self.database, **overrides)
+        database = config.database_named(self.database) if self.database else None
+        return config.load(os.environ, directory=Path.cwd(), file=self.config_file, database=database, **overrides)
 
 
 def platform_options(function: F) -> F:
     """Give a command `--config`, `--database` and `--json`, as its first argument `options`."""
 
     @click.option("--config", "config_file", type=click.Path(path_type=Path), help="Configuration file.")
-    @click.option("--database", type=click.Path(path_type=Path), help="SQLite file (default .headwater/headwater.db).")
+    @click.option("--database", help="SQLite file (default .headwater/headwater.db), or a postgresql:// URL.")
     @click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
     @functools.wraps(function)
-    def wrapper(config_file: Path | None, database: Path | None, as_json: bool, **words: Any) -> Any:
+    def wrapper(config_file: Path | None, database: str | None, as_json: bool, **words: Any) -> Any:
         return function(Options(config_file=config_file, database=database, json=as_json), **words)
 
     return wrapper  # type: ignore[return-value]  # the wrapper takes other words than the function

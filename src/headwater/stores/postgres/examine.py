@@ -40,7 +40,7 @@ async def require(db: Connection, *, allow_unsafe: bool) -> None:
     if unsafe and not allow_unsafe:
         raise StartError(
             f"PostgreSQL may lose what it acknowledged: {unsafe}.",
-            hint="put these settings on, or open the store with `allow_unsafe=True` where losing data is no matter.",
+            hint="put these settings on, or say `database_unsafe = true` where losing data is no matter.",
         )
     if unsafe:
         _logger.warning("PostgreSQL may lose what it acknowledges: %s. This is no place for real data.", unsafe)
