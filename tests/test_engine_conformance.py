@@ -3,11 +3,15 @@
 import asyncio
 from contextlib import asynccontextmanager
 from functools import partial
+from itertools import count
 
 import pytest
 
 from builders import open_memory_store, open_store_at
+from headwater.clock import SystemClock
+from headwater.engines.job_table import install
 from headwater.engines.local import LocalEngine
+from headwater.engines.procrastinate import ProcrastinateEngine
 from headwater.stores.postgres.store import PostgresStore
 from headwater.testing.engine_conformance import CASES, exercise
 
@@ -23,18 +27,32 @@ def test_the_local_engine_over_a_sqlite_file(case, tmp_path):
     asyncio.run(exercise(case, make_engine=LocalEngine, open_store=open_store))
 
 
+@asynccontextmanager
+async def open_postgres_store(clock, url):
+    store = PostgresStore(url, clock)
+    await store.open()
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
 def test_the_local_engine_over_postgres(case, postgres_url):
-    @asynccontextmanager
-    async def open_store(clock):
-        store = PostgresStore(postgres_url, clock)
-        await store.open()
-        try:
-            yield store
-        finally:
-            await store.close()
-
+    open_store = partial(open_postgres_store, url=postgres_url)
     asyncio.run(exercise(case, make_engine=LocalEngine, open_store=open_store))
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
+def test_the_procrastinate_engine_over_postgres(case, postgres_url):
+    numbers = count(1)
+
+    def make_engine():
+        # A case says which engine carries a run out: each has a queue of its own, in the same tables.
+        return ProcrastinateEngine(postgres_url, SystemClock(), queue=f"queue {next(numbers)}")
+
+    asyncio.run(install(postgres_url))
+    asyncio.run(exercise(case, make_engine=make_engine, open_store=partial(open_postgres_store, url=postgres_url)))
 
 
 def test_the_suite_tells_an_engine_that_runs_a_submission_twice():

@@ -335,11 +335,28 @@ async def _brought_to_life(
         await sockets.close()
 
 
-def make_engine() -> Engine:
-    """The engine that carries out runs beside the embedded store."""
+def make_engine(config: Config, clock: Clock) -> Engine:
+    """The engine of a server: beside PostgreSQL the one whose queue all nodes share."""
+    if not isinstance(config.database, DatabaseUrl):
+        return local_engine()
+    from headwater.engines.procrastinate import ProcrastinateEngine
+
+    return ProcrastinateEngine(config.database.url, clock)
+
+
+def local_engine() -> Engine:
+    """The engine of one process, beside whatever store."""
     from headwater.engines.local import LocalEngine
 
     return LocalEngine()
+
+
+async def install_engine(config: Config) -> None:
+    """Make or renew the tables that `make_engine`'s engine needs; `StartError` when that fails."""
+    if isinstance(config.database, DatabaseUrl):
+        from headwater.engines.job_table import install
+
+        await install(config.database.url)
 
 
 async def open_key_ring(config: Config, store: Store) -> KeyRing:

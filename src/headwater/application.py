@@ -19,7 +19,7 @@ from starlette.applications import Starlette
 from headwater import metrics
 from headwater.api import routes as api
 from headwater.api.access import Caller, Guard, key_guard, loopback_guard, open_guard
-from headwater.app import Platform, make_engine
+from headwater.app import Platform, install_engine, local_engine, make_engine
 from headwater.dashboard import views
 from headwater.dispatch import Dispatcher
 from headwater.errors import StoreUnavailableError
@@ -45,14 +45,14 @@ class Application:
         config, live = platform.config, platform.live
         self.platform = platform
         self._slots = config.slots
-        self._engine = make_engine()
+        self._engine = make_engine(config, platform.clock)
         self._ticker = Ticker(
             store=platform.store,
             engine=self._engine,
             clock=platform.clock,
             slots=config.slots,
             per_connection_max=config.connection_slots,
-            readmits=True,
+            readmits=not self._engine.transactional,
         )
         self.dispatcher = Dispatcher(platform.store, live.connections, platform.clock)
         self.ingress = Ingress(
@@ -79,6 +79,7 @@ class Application:
     async def run(self) -> None:
         """Work until `drain`; raises `StoreUnavailableError` when the store cannot write any more."""
         self.platform.live.prepare()
+        await install_engine(self.platform.config)
         runner = self.platform.live.runner
         work = (
             self._ticker.serve(),
@@ -184,7 +185,7 @@ async def working(platform: Platform) -> AsyncIterator[None]:
 
     For a command that waits for its work where no server does it; two processes at work do no harm.
     """
-    engine = make_engine()
+    engine = local_engine()
 
     async def admit() -> None:
         while True:

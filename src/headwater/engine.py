@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from headwater.intention import Transaction
+from headwater.node import SharedQueue
 from headwater.run import RunRef
 
 Handler = Callable[[RunRef], Awaitable[object]]  # what it returns is nobody's
@@ -38,5 +39,9 @@ class Engine(Protocol):
 
     @property
     def depth(self) -> int:
-        """Runs submitted and not yet finished."""
+        """Runs submitted and not yet finished; of a transactional engine, only those under way in this process."""
         ...
+
+
+class SharedEngine(Engine, SharedQueue, Protocol):
+    """A transactional engine: its queue is shared by all nodes of one store."""

@@ -11,13 +11,15 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import cast
 
 from headwater.backoff import Backoff
 from headwater.clock import Clock
 from headwater.cron import describe, interval_seconds, next_tick, previous_ticks, ticks_between, validate
-from headwater.engine import Engine, Handler
+from headwater.engine import Engine, Handler, SharedEngine
 from headwater.errors import ConfigError, StoreUnavailableError
 from headwater.intention import DueStream, TickDecision, TickResult
+from headwater.node import SharedRunStore
 from headwater.run import LEASE_SECONDS, RunRef
 from headwater.store import RunStore
 
@@ -78,7 +80,7 @@ class Ticker:
         readmits: bool = False,
     ) -> None:
         """With `readmits`, runs that were under way when the process before this one died wait again at once: for an
-        embedded engine, which is the only one on its store.
+        embedded engine, which is the only one on its store. A transactional engine's store is a `SharedRunStore`.
         """
         self._store = store
         self._engine = engine
@@ -99,6 +101,15 @@ class Ticker:
 
     async def tick(self) -> TickResult:
         """One tick now: what is due is started, what may run is given to the engine."""
+        if self._engine.transactional:
+            return await cast("SharedRunStore", self._store).tick_shared(
+                self._clock.now(),
+                decide=decide,
+                queue=cast("SharedEngine", self._engine),
+                under_way_max=self._depth_max,
+                per_connection_max=self._per_connection_max,
+                lease_seconds=self._lease_seconds,
+            )
         result = await self._store.tick(
             self._clock.now(),
             decide=decide,

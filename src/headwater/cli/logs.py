@@ -48,6 +48,6 @@ def configure(level: str, log_format: str, redactor: Callable[[], Redactor]) -> 
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    # Their lines at `info` are about each start and each changed file, which ours tell already.
-    for name in ("uvicorn", "watchfiles"):
+    # Their lines at `info` are about each start, changed file and run, which ours tell already.
+    for name in ("uvicorn", "watchfiles", "procrastinate"):
         logging.getLogger(name).setLevel(logging.WARNING)

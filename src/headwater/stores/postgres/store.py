@@ -123,6 +123,7 @@ class PostgresStore:
     streams = _reads(streams.streams)
 
     tick = _writes(ticks.tick, before_commit="tick.before_commit", after_commit="tick.after_commit")
+    tick_shared = _writes(ticks.tick_shared, before_commit="tick.before_commit", after_commit="tick.after_commit")
     readmit = _writes(ticks.readmit)
     admit_run = _writes(ticks.admit_run)
     trigger_run = _writes(runs.trigger_run)

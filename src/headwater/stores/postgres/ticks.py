@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from headwater.clock import from_micros, to_micros
 from headwater.errors import NotFoundError, UsageError
 from headwater.intention import Decide, DueStream, TickDecision, TickResult
+from headwater.node import SharedQueue
 from headwater.run import Priority, RunRef, RunState
 from headwater.stores.plan import hour_of
 from headwater.stores.postgres.connections import hold_all, hold_run
@@ -35,8 +36,55 @@ async def tick(
     lease_seconds: float,
 ) -> TickResult:
     """See `RunStore.tick`."""
-    now = to_micros(at)
     await execute(db, _sql["one_at_a_time"])
+    return await _tick(
+        db, at, decide=decide, admit_max=admit_max, per_connection_max=per_connection_max, lease_seconds=lease_seconds
+    )
+
+
+async def tick_shared(
+    db: Connection,
+    at: datetime,
+    *,
+    decide: Decide,
+    queue: SharedQueue,
+    under_way_max: int,
+    per_connection_max: int,
+    lease_seconds: float,
+) -> TickResult:
+    """See `SharedRunStore.tick_shared`."""
+    await execute(db, _sql["one_at_a_time"])
+    lease_until, renew_before = (at + timedelta(seconds=seconds) for seconds in (lease_seconds, lease_seconds / 2))
+    await execute(
+        db,
+        _sql["keep_waiting"],
+        run_ids=list(await queue.waiting(db)),
+        lease_until=to_micros(lease_until),
+        renew_before=to_micros(renew_before),
+    )
+    under_way = int(await value(db, _sql["count_under_way"], at=to_micros(at)))
+    result = await _tick(
+        db,
+        at,
+        decide=decide,
+        admit_max=under_way_max - under_way,
+        per_connection_max=per_connection_max,
+        lease_seconds=lease_seconds,
+    )
+    await queue.submit(db, result.admitted)
+    return result
+
+
+async def _tick(
+    db: Connection,
+    at: datetime,
+    *,
+    decide: Decide,
+    admit_max: int,
+    per_connection_max: int,
+    lease_seconds: float,
+) -> TickResult:
+    now = to_micros(at)
     held = [found["id"] for found in await rows(db, _sql["busy_connections"], at=now, limit=DUE_MAX)]
     started = skipped = 0
     admitted: list[RunRef] = []

@@ -2,6 +2,18 @@
 -- Ticks of all nodes follow each other: whoever comes second finds nothing due.
 SELECT pg_advisory_xact_lock(5252, 2);
 
+-- name: keep_waiting
+-- Runs that wait in the engine's queue keep their lease; one that somebody else holds just now is its business.
+UPDATE runs SET lease_until = %(lease_until)s
+WHERE id IN (
+    SELECT id FROM runs
+    WHERE id = ANY(%(run_ids)s::bigint[]) AND state = 'running' AND lease_until < %(renew_before)s
+    FOR NO KEY UPDATE SKIP LOCKED);
+
+-- name: count_under_way
+-- The runs that are under way on all nodes, waiting in the engine's queue or begun.
+SELECT count(*) FROM runs WHERE state = 'running' AND lease_until > %(at)s;
+
 -- name: busy_connections
 -- Hold the connections for which this tick may have work.
 SELECT c.id FROM connections c
