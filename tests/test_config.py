@@ -145,3 +145,13 @@ def test_a_url_that_would_be_read_otherwise_than_meant_is_refused_without_showin
     assert "s3cret" not in str(caught.value)
     with pytest.raises(ConfigError, match="--database must be"):
         config.database_named(url)
+
+
+def test_roles_are_split_only_over_postgres(tmp_path: Path) -> None:
+    assert config.load({}, directory=tmp_path).roles == {"ingress", "worker", "ticker", "dashboard"}
+    with pytest.raises(ConfigError, match="a SQLite file is served by one process"):
+        config.load({"HEADWATER_ROLES": "worker"}, directory=tmp_path)
+    given = {"HEADWATER_ROLES": "worker, ticker", "HEADWATER_DATABASE": URL}
+    assert config.load(given, directory=tmp_path).roles == {"worker", "ticker"}
+    with pytest.raises(ConfigError, match="HEADWATER_ROLES must be some of ingress, worker"):
+        config.load(given | {"HEADWATER_ROLES": "wroker"}, directory=tmp_path)

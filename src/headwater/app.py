@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from headwater.engine import Engine
     from headwater.invoke import HttpFor, LiveConnections
     from headwater.key_ring import KeyRing
+    from headwater.node import SharedStore
     from headwater.redaction import Redactor
     from headwater.runtime import Runner
     from headwater.transport import Transport
@@ -85,6 +86,11 @@ class Platform:
         """What invokes connectors."""
         assert self.brought_to_life is not None, "the platform was opened without projects"
         return self.brought_to_life
+
+    @property
+    def shared(self) -> SharedStore | None:
+        """The store, where other nodes may be at work on it too."""
+        return cast("SharedStore", self.store) if isinstance(self.config.database, DatabaseUrl) else None
 
     def redactor(self) -> Redactor:
         """Knows every secret of this process: those of live connections, and the database's own."""

@@ -24,6 +24,8 @@ from headwater.dashboard import views
 from headwater.dispatch import Dispatcher
 from headwater.errors import StoreUnavailableError
 from headwater.ingress import Ingress, Limits, Receive, Scope, Send
+from headwater.node import Topic, slots_of
+from headwater.presence import Presence, this_node
 from headwater.project import Project
 from headwater.run import LEASE_SECONDS, Window
 from headwater.runtime import OnePage
@@ -44,13 +46,15 @@ class Application:
     def __init__(self, platform: Platform, *, version: str, base_url: str | None = None) -> None:
         config, live = platform.config, platform.live
         self.platform = platform
+        self._roles = config.roles
         self._slots = config.slots
+        self._drained = asyncio.Event()
         self._engine = make_engine(config, platform.clock)
         self._ticker = Ticker(
             store=platform.store,
             engine=self._engine,
             clock=platform.clock,
-            slots=config.slots,
+            slots=config.slots if "worker" in config.roles else 0,
             per_connection_max=config.connection_slots,
             readmits=not self._engine.transactional,
         )
@@ -63,6 +67,7 @@ class Application:
             on_appended=self.dispatcher.wake,
             limits=Limits(pending_max=config.pending_max),
         )
+        self._presence = self._make_presence()
         self._connector_names: dict[str, str] = {}
         self._endpoints: tuple[str, ...] = ()
         self._note_projects()
@@ -81,12 +86,19 @@ class Application:
         self.platform.live.prepare()
         await install_engine(self.platform.config)
         runner = self.platform.live.runner
-        work = (
-            self._ticker.serve(),
-            self._engine.serve(self._ticker.waking(runner.carry_out), slots=self._slots),
-            self.dispatcher.serve(),
-        )
-        await _together(work, beside=(self._purge(), self._watch_store()))
+        work: list[Coroutine[Any, Any, object]] = [self._drained.wait()]
+        beside: list[Coroutine[Any, Any, object]] = [self._watch_store()]
+        if self._presence is not None:
+            await self._presence.beat()  # before the first tick, which asks how many slots there are
+            beside.append(self._presence.serve())
+            beside.append(self._presence.hear(self._heard))
+        if "ticker" in self._roles:
+            work.append(self._ticker.serve())
+            beside.append(self._purge())
+        if "worker" in self._roles:
+            work.append(self._engine.serve(self._ticker.waking(runner.carry_out), slots=self._slots))
+            work.append(self.dispatcher.serve())
+        await _together(work, beside=beside)
         if self._ingress_drain is not None:
             await self._ingress_drain
 
@@ -97,6 +109,7 @@ class Application:
         self._ticker.drain()
         self._engine.drain()
         self.dispatcher.drain()
+        self._drained.set()
 
     async def reload(self, path: Path) -> Project | None:
         """Check and load a project again; None when it is refused, and the version before it goes on."""
@@ -113,27 +126,44 @@ class Application:
         self._ticker.wake()
         self.dispatcher.wake()
 
+    def _make_presence(self) -> Presence | None:
+        platform = self.platform
+        if platform.shared is None:
+            return None
+        node = this_node(platform.clock, url=platform.config.local_url, roles=self._roles, slots=self._slots)
+        return Presence(
+            platform.shared,
+            platform.clock,
+            node,
+            runs=lambda: self._engine.depth,
+            on_nodes=lambda nodes: self._ticker.resize(slots_of(nodes)),
+        )
+
+    def _heard(self, topic: Topic) -> None:
+        if topic == "runs":
+            self._ticker.wake()
+        else:
+            self.dispatcher.wake()
+
     def _note_projects(self) -> None:
         connectors = [project.connector for project in self.platform.projects.values()]
         self._connector_names.update({one.key: one.name for one in connectors})
-        self._endpoints = tuple(one.webhooks.endpoint.rstrip("/") + "/" for one in connectors if one.webhooks)
+        if "ingress" in self._roles:
+            self._endpoints = tuple(one.webhooks.endpoint.rstrip("/") + "/" for one in connectors if one.webhooks)
 
     def _starlette(self, version: str) -> Starlette:
         store, clock = self.platform.store, self.platform.clock
         guard = _guard(self.platform)
+        own = metrics.routes(store=store, clock=clock, guard=_metrics_guard(self.platform, guard), version=version)
+        if "dashboard" not in self._roles:
+            return Starlette(routes=own)
+        names = self._connector_names
+        pages = views.routes(store=store, clock=clock, guard=guard, connector_names=names, version=version)
         return Starlette(
             routes=[
-                *api.routes(
-                    store=store,
-                    clock=clock,
-                    guard=guard,
-                    one_page=self._one_page,
-                    connector_names=self._connector_names,
-                ),
-                *metrics.routes(store=store, clock=clock, guard=_metrics_guard(self.platform, guard), version=version),
-                *views.routes(
-                    store=store, clock=clock, guard=guard, connector_names=self._connector_names, version=version
-                ),
+                *api.routes(store=store, clock=clock, guard=guard, one_page=self._one_page, connector_names=names),
+                *own,
+                *pages,
             ]
         )
 
@@ -214,7 +244,9 @@ async def working(platform: Platform) -> AsyncIterator[None]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _together(work: Sequence[Coroutine[Any, Any, None]], *, beside: Sequence[Coroutine[Any, Any, None]]) -> None:
+async def _together(
+    work: Sequence[Coroutine[Any, Any, object]], *, beside: Sequence[Coroutine[Any, Any, object]]
+) -> None:
     """Wait until all of `work` has ended, with `beside` running meanwhile; the first failure ends everything."""
     needed = [asyncio.create_task(one) for one in work]
     extra = [asyncio.create_task(one) for one in beside]

@@ -26,6 +26,8 @@ SECRET_FILE_BYTES_MAX = 64 * 1024
 
 LogFormat = Literal["text", "json"]
 
+ROLES = ("ingress", "worker", "ticker", "dashboard")  # of a process that serves
+
 _POSTGRES = ("postgresql://", "postgres://")
 _SECRET_OPTIONS = ("password", "sslpassword")
 _USER = re.compile(r"(?:[^:@/?#\s%]|%[0-9a-fA-F]{2})*(?::(?:[^:@/?#\s%]|%[0-9a-fA-F]{2})*)?")
@@ -69,6 +71,7 @@ class Config:
     port: int = 8700
     public_url: str | None = None  # how providers reach us; the address listened on, where it is not set
     projects: tuple[Path, ...] = ()  # connector project folders
+    roles: frozenset[str] = frozenset(ROLES)  # what `serve` does in this process
     slots: int = 8  # runs carried out at once
     connection_slots: int = 4  # of these, for one connection
     key: str | None = field(default=None, repr=False)  # the key ring itself, instead of `key_file`
@@ -117,6 +120,8 @@ def load(environ: Mapping[str, str], *, directory: Path, file: Path | None = Non
     database = values["database"]
     beside = directory / STATE_DIRECTORY / "headwater.db" if isinstance(database, DatabaseUrl) else database
     values.setdefault("key_file", beside.with_suffix(".key"))
+    if not isinstance(database, DatabaseUrl) and values.get("roles", Config.roles) != Config.roles:
+        problems.append("roles can be split only over a PostgreSQL database: a SQLite file is served by one process.")
     if problems:
         raise ConfigError("The configuration is not usable:\n  " + "\n  ".join(problems))
     return Config(**values)
@@ -231,6 +236,13 @@ def _paths(raw: Any, directory: Path) -> tuple[Path, ...]:
     return tuple(_path(part, directory) for part in parts if part)
 
 
+def _roles(raw: Any, directory: Path) -> frozenset[str]:  # noqa: ARG001
+    words = raw.replace(",", " ").split() if isinstance(raw, str) else raw
+    if not isinstance(words, list) or not words or not set(words) <= set(ROLES):
+        raise ValueError(f"must be some of {', '.join(ROLES)}")
+    return frozenset(words)
+
+
 def _number(minimum: int, maximum: int) -> Callable[[Any, Path], int]:
     def read(raw: Any, directory: Path) -> int:  # noqa: ARG001
         problem = f"must be a whole number from {minimum} to {maximum}"
@@ -271,6 +283,7 @@ _READERS: dict[str, Callable[[Any, Path], Any]] = {
     "port": _number(0, 65_535),
     "public_url": _url,
     "projects": _paths,
+    "roles": _roles,
     "slots": _number(1, 1_000),
     "connection_slots": _number(1, 1_000),
     "key": _text,

@@ -1,14 +1,50 @@
-"""The contract of what the nodes of one database share: a queue whose jobs are made in the tick's own transaction."""
+"""The contract of what the nodes of one database share: their list, words of new work, and the queue.
+
+A node is one process that serves. It has roles: `ingress` receives deliveries, `worker` carries out runs and dispatches
+deliveries, `ticker` starts what is due, `dashboard` shows pages and answers the API.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Literal, Protocol
 
 from headwater.intention import Decide, TickResult, Transaction
 from headwater.run import RunRef
-from headwater.store import RunStore
+from headwater.store import RunStore, Store
+
+HERE_SECONDS_MAX = 20.0  # a node that was silent for longer is taken for gone
+CLOCK_OFFSET_SECONDS_MAX = 5.0  # a lease is a minute: nodes whose clocks differ by more soon take each other's runs
+
+Topic = Literal["runs", "deliveries"]  # what there may be work of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """One process that serves, as it last told."""
+
+    id: str
+    host: str
+    pid: int
+    url: str  # by which its own machine reaches it
+    roles: frozenset[str]
+    slots: int  # runs that it carries out at once; 0 where it is no worker
+    runs: int  # under way in it
+    started_at: datetime
+    silent_seconds: float = 0.0  # since it was seen, by the database's clock
+    clock_offset_seconds: float = 0.0  # of its clock from the database's
+
+    @property
+    def is_here(self) -> bool:
+        """It was seen lately."""
+        return self.silent_seconds <= HERE_SECONDS_MAX
+
+
+def slots_of(nodes: Sequence[Node]) -> int:
+    """How many runs those of `nodes` that are here carry out at once."""
+    return sum(node.slots for node in nodes if node.is_here)
 
 
 class SharedQueue(Protocol):
@@ -40,5 +76,28 @@ class SharedRunStore(RunStore, Protocol):
 
         At most `under_way_max` runs are under way on all nodes together. A run that waits in the queue keeps its lease:
         nobody is at work on it who could be dead.
+        """
+        ...
+
+
+class SharedStore(Store, SharedRunStore, Protocol):
+    """Everything durable, with what its nodes tell each other."""
+
+    async def note_node(self, node: Node) -> Sequence[Node]:
+        """Write down that this node is here, by the database's clock; all nodes, those of the last hour."""
+        ...
+
+    async def forget_node(self, node_id: str) -> None:
+        """A node is gone."""
+        ...
+
+    async def nodes(self) -> Sequence[Node]:
+        """All nodes of the last hour, by host."""
+        ...
+
+    async def hear(self, on_topic: Callable[[Topic], None]) -> None:
+        """Call `on_topic` whenever any node made work of that kind; forever, and through times without the database.
+
+        Words may come without work, and may be lost: whoever hears also looks by itself now and then.
         """
         ...

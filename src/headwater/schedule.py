@@ -125,6 +125,12 @@ class Ticker:
         """Tick soon: a run ended, or somebody made one."""
         self._woken.set()
 
+    def resize(self, slots: int) -> None:
+        """Keep the engine supplied for so many slots from now on: workers came or went."""
+        if DEPTH_PER_SLOT * slots > self._depth_max:
+            self._woken.set()
+        self._depth_max = DEPTH_PER_SLOT * slots
+
     def drain(self) -> None:
         """Start nothing more; `serve` returns."""
         self._draining = True

@@ -3,46 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from served import headwater
 
-from cluster_nodes import as_url
+from cluster_nodes import PASSWORD
 from headwater.app import open_platform
 from headwater.clock import SystemClock
 from headwater.config import Config, DatabaseUrl
 from headwater.errors import ConfigError, StartError
-from loopback import API_KEY, WEBHOOK_SECRET, Shop, loopback_shop, shop_project
-
-SECRETS = json.dumps({"api_key": API_KEY, "webhook_secret": WEBHOOK_SECRET})
-PASSWORD = "correct-horse"
 
 
-@pytest.fixture
-def shop() -> Iterator[Shop]:
-    with loopback_shop() as running:
-        yield running
-
-
-@pytest.fixture
-def folder(tmp_path: Path, shop: Shop, postgres_url: str) -> Path:
-    """A folder whose `headwater.toml` names a PostgreSQL database, with one connection."""
-    shop_project(tmp_path / "shop")
-    url = as_url(postgres_url).replace(":@", f":{PASSWORD}@")
-    (tmp_path / "headwater.toml").write_text(f'database = "{url}"\n')
-    words = ("connections", "add", "shop", "--key", "acme", "--set", f"api_base={shop.url}", "--secrets-stdin")
-    added = headwater(tmp_path, *words, stdin=SECRETS)
-    assert added.code == 0, added.err
-    return tmp_path
-
-
-def test_the_commands_work_as_over_a_file_and_the_password_is_nowhere(folder: Path) -> None:
+def test_the_commands_work_as_over_a_file_and_the_password_is_nowhere(postgres_folder: Path) -> None:
     answers = [
-        headwater(folder, *words)
+        headwater(postgres_folder, *words)
         for words in (
             ("run", "acme", "customers"),
             ("trigger", "acme", "customer_updated", "--json"),
@@ -65,8 +41,8 @@ def test_the_commands_work_as_over_a_file_and_the_password_is_nowhere(folder: Pa
     assert len(deliveries.json) == 1
     assert len(records.json) >= 3
     assert "postgres version" in doctor.out
-    assert (folder / ".headwater" / "headwater.key").is_file()
-    assert len((folder / "customers.jsonl").read_text().splitlines()) == 3
+    assert (postgres_folder / ".headwater" / "headwater.key").is_file()
+    assert len((postgres_folder / "customers.jsonl").read_text().splitlines()) == 3
     assert not [answer for answer in answers if PASSWORD in answer.out + answer.err]
 
 

@@ -16,7 +16,7 @@ import click
 from headwater.cli import output
 from headwater.cli.main import PARTIAL, NearMissGroup
 from headwater.cli.runs import stream_name
-from headwater.cli.session import Options, confirm, instant, platform_options, with_platform
+from headwater.cli.session import Options, confirm, instant, is_served, platform_options, with_platform
 
 if TYPE_CHECKING:
     from headwater.app import Platform
@@ -213,7 +213,7 @@ async def _wait(platform: Platform, backfill_id: int) -> Backfill:
     from headwater import backfill as backfills
 
     with output.progress(f"backfill {backfill_id}") as shown:
-        async with _at_work(platform):
+        async with await _at_work(platform):
             while True:
                 found = await _existing(platform, backfill_id)
                 windows = await platform.store.windows(backfill_id)
@@ -226,11 +226,10 @@ async def _wait(platform: Platform, backfill_id: int) -> Backfill:
                 await platform.clock.sleep(LOOK_SECONDS)
 
 
-def _at_work(platform: Platform) -> AbstractAsyncContextManager[None]:
+async def _at_work(platform: Platform) -> AbstractAsyncContextManager[None]:
     from headwater.application import working
-    from headwater.server import running_url
 
-    return nullcontext() if running_url(platform.config.database) else working(platform)
+    return nullcontext() if await is_served(platform) else working(platform)
 
 
 async def _show(platform: Platform, options: Options, found: Backfill) -> None:

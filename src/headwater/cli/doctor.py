@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from headwater.cli import output
-from headwater.cli.session import Options, platform_options, with_platform
+from headwater.cli.session import Options, platform_options, server_url, with_platform
 
 if TYPE_CHECKING:
     from headwater.app import Platform
@@ -64,12 +64,11 @@ def _versions() -> list[Finding]:
 
 async def _machine(platform: Platform) -> list[Finding]:
     from headwater.intention import Finding
-    from headwater.server import running_url
 
     now = platform.clock.now()
     audit = await platform.store.audit_log(limit=1)
     is_behind = now.year < CLOCK_YEAR_MIN or bool(audit and audit[0].at > now)
-    url = running_url(platform.config.database)
+    url = await server_url(platform)
     return [
         Finding(
             name="clock",

@@ -22,11 +22,20 @@ if TYPE_CHECKING:
 @click.option("--host", help="Where to listen (default 127.0.0.1).")
 @click.option("--port", type=click.IntRange(0, 65_535), help="Default 8700; 0 takes any free one.")
 @click.option("--public-url", help="How providers reach us.")
-def serve(options: Options, paths: tuple[Path, ...], **words: Any) -> int:
+@click.option(
+    "--role",
+    "roles",
+    multiple=True,
+    type=click.Choice(["ingress", "worker", "ticker", "dashboard"]),
+    help="What this process does, of several on one PostgreSQL database (default: all; may be repeated).",
+)
+def serve(options: Options, paths: tuple[Path, ...], roles: tuple[str, ...], **words: Any) -> int:
     """Poll on schedule, receive webhooks, show health: with the connector projects at PATHS.
 
     The first SIGTERM or Ctrl-C lets what runs finish; the second stops at once.
     """
+    if roles:
+        words["roles"] = frozenset(roles)
     if paths:
         words["projects"] = tuple(path.resolve() for path in paths)
     return serve_config(options.config(**words), as_json=options.json)
@@ -50,6 +59,8 @@ def serve_config(config: Config, *, as_json: bool = False, beside: Beside | None
 
 
 def _announce(application: Application, *, as_json: bool) -> None:
+    from headwater.config import ROLES
+
     config = application.platform.config
     connectors = sorted(application.platform.projects)
     if as_json:
@@ -57,6 +68,8 @@ def _announce(application: Application, *, as_json: bool) -> None:
         return
     output.say(f"dashboard   {config.base_url}/")
     output.say(f"database    {config.database}")
+    if len(config.roles) < len(ROLES):
+        output.say(f"roles       {', '.join(sorted(config.roles))}")
     output.say(f"connectors  {', '.join(connectors) or 'none: name their folders, or `headwater init` one'}")
     if not config.is_loopback and not config.dashboard_public:
         output.say("access      pages and API need a key: `headwater keys create NAME`")

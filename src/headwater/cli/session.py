@@ -74,6 +74,29 @@ def with_platform(
     return run_loop(main())
 
 
+async def server_url(platform: Platform) -> str | None:
+    """The URL of a process on this machine that receives deliveries for the platform's database; None without one."""
+    from socket import gethostname
+
+    from headwater.server import running_url
+
+    if platform.shared is None:
+        return running_url(platform.config.database)
+    nodes = await platform.shared.nodes()
+    urls = [node.url for node in nodes if node.is_here and node.host == gethostname() and "ingress" in node.roles]
+    return urls[0] if urls else None
+
+
+async def is_served(platform: Platform) -> bool:
+    """Whether some process carries out runs of the platform's database as they become due."""
+    from headwater.server import running_url
+
+    if platform.shared is None:
+        return running_url(platform.config.database) is not None
+    roles = {role for node in await platform.shared.nodes() if node.is_here for role in node.roles}
+    return {"worker", "ticker"} <= roles
+
+
 def instant(value: str | datetime) -> datetime:
     """What an option means by an ISO date or instant; without a zone it is UTC."""
     if isinstance(value, datetime):

@@ -12,7 +12,7 @@ import click
 from headwater.cli import output
 from headwater.cli.deliveries import without_body
 from headwater.cli.main import FAILED
-from headwater.cli.session import Options, platform_options, with_platform
+from headwater.cli.session import Options, platform_options, server_url, with_platform
 
 if TYPE_CHECKING:
     from headwater.app import Platform
@@ -40,13 +40,11 @@ def trigger(options: Options, connection: str, event_type: str, data: Path | Non
     given = data.read_bytes() if data else None
 
     async def act(platform: Platform) -> int:
-        from headwater.server import running_url
-
         stored = await platform.find_connection(connection)
         live = await platform.live.connections.get(stored.id)
         body = given if given is not None else _sample(live, event_type, int(platform.clock.now().timestamp()))
         newest = await _newest(platform, live)
-        base = url or running_url(platform.config.database)
+        base = url or await server_url(platform)
         status = await _send(platform, live, event_type, body, base)
         if status >= 300:
             output.note(

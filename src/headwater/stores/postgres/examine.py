@@ -11,6 +11,7 @@ from headwater.errors import StartError
 from headwater.intention import Finding
 from headwater.stores.postgres.database import SERVER_VERSION_MIN, Connection, queries, row, value
 from headwater.stores.postgres.migrate import known, schema_version
+from headwater.stores.postgres.nodes import examine_nodes
 
 OFFSET_SECONDS_MAX = 5.0  # between the database's clock and ours; instants that decide are ours
 DURABLE: Mapping[str, Sequence[str]] = {
@@ -48,7 +49,8 @@ async def require(db: Connection, *, allow_unsafe: bool) -> None:
 
 async def examine(db: Connection, at: datetime) -> Sequence[Finding]:
     """See `Store.examine`."""
-    return [await _version(db), await _schema(db), await _durability(db), await _clock(db, at), await _size(db)]
+    own = [await _version(db), await _schema(db), await _durability(db), await _clock(db, at), await _size(db)]
+    return [*own, *await examine_nodes(db, at)]
 
 
 async def _unsafe(db: Connection) -> str:

@@ -17,12 +17,14 @@ from headwater.clock import Clock
 from headwater.delivery import Appended, NewDelivery
 from headwater.gather import Gather
 from headwater.intention import CommitResult, DeliveryCommit, Finding, PageCommit, Purged, TypeColumn
+from headwater.node import Node, Topic
 from headwater.record import Emission
 from headwater.stores.postgres import (
     backfills,
     connections,
     deliveries,
     inbox,
+    nodes,
     pages,
     quarantine,
     records,
@@ -38,6 +40,7 @@ from headwater.stores.postgres.database import Connection, Database, translating
 from headwater.stores.postgres.examine import examine, require
 from headwater.stores.postgres.migrate import known, migrate
 from headwater.stores.postgres.numbers import Numbers
+from headwater.stores.postgres.signals import Signals
 from headwater.stores.postgres.watch import Watch
 
 GATHERED_MAX = 500  # pages, or calls that append or finish deliveries, that are carried out together
@@ -47,14 +50,21 @@ R = TypeVar("R")
 
 
 def _writes(
-    function: Callable[Concatenate[Connection, P], Awaitable[R]], *, before_commit: str = "", after_commit: str = ""
+    function: Callable[Concatenate[Connection, P], Awaitable[R]],
+    *,
+    before_commit: str = "",
+    after_commit: str = "",
+    tells: Sequence[Topic] = (),
 ) -> Callable[Concatenate[PostgresStore, P], Coroutine[Any, Any, R]]:
-    """The method that carries the function out in one transaction."""
+    """The method that carries the function out in one transaction, and then tells all nodes what there is work of."""
 
     async def method(self: PostgresStore, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        return await self._database.transact(
+        result = await self._database.transact(
             lambda db: function(db, *args, **kwargs), before_commit=before_commit, after_commit=after_commit
         )
+        for topic in tells:
+            self._signals.send(topic)
+        return result
 
     update_wrapper(method, function)
     return method
@@ -83,6 +93,7 @@ class PostgresStore:
         self._database = Database(url)
         self._numbers = Numbers(self._database)
         self._watch = Watch(self._database, clock)
+        self._signals = Signals(self._database, clock)
         self._pages: Gather[PageCommit, CommitResult] = Gather(self._commit_pages, items_max=GATHERED_MAX)
         self._appends: Gather[Sequence[NewDelivery], Sequence[Appended]] = Gather(
             self._append_deliveries, items_max=GATHERED_MAX
@@ -102,6 +113,7 @@ class PostgresStore:
         for gathered in (self._pages, self._appends, self._dones):
             await gathered.drain()
         await self._watch.close()
+        await self._signals.close()
         await self._database.close()
 
     # Within the class, a method named as its module hides it: it comes last of its block.
@@ -110,15 +122,15 @@ class PostgresStore:
     remove_connection = _writes(connections.remove_connection)
     connection = _reads(connections.connection)
     pause_connection = _writes(connections.pause_connection)
-    resume_connection = _writes(connections.resume_connection)
+    resume_connection = _writes(connections.resume_connection, tells=("runs", "deliveries"))
     put_secret = _writes(connections.put_secret)
     secrets = _reads(connections.secrets)
     all_secrets = _reads(connections.all_secrets)
     replace_ciphertexts = _writes(connections.replace_ciphertexts)
     connections = _reads(connections.connections)
-    declare_streams = _writes(streams.declare_streams)
+    declare_streams = _writes(streams.declare_streams, tells=("runs",))
     pause_stream = _writes(streams.pause_stream)
-    resume_stream = _writes(streams.resume_stream)
+    resume_stream = _writes(streams.resume_stream, tells=("runs",))
     set_checkpoint = _writes(streams.set_checkpoint)
     streams = _reads(streams.streams)
 
@@ -126,29 +138,29 @@ class PostgresStore:
     tick_shared = _writes(ticks.tick_shared, before_commit="tick.before_commit", after_commit="tick.after_commit")
     readmit = _writes(ticks.readmit)
     admit_run = _writes(ticks.admit_run)
-    trigger_run = _writes(runs.trigger_run)
+    trigger_run = _writes(runs.trigger_run, tells=("runs",))
     begin_run = _writes(runs.begin_run)
     extend_lease = _writes(runs.extend_lease)
-    finish_run = _writes(runs.finish_run)
-    cancel_run = _writes(runs.cancel_run)
+    finish_run = _writes(runs.finish_run, tells=("runs",))
+    cancel_run = _writes(runs.cancel_run, tells=("runs",))
     run = _reads(runs.run)
     pages = _reads(runs.pages)
     requests = _reads(runs.requests)
     runs_between = _reads(runs.runs_between)
     runs = _reads(runs.runs)
 
-    add_backfill = _writes(backfills.add_backfill)
+    add_backfill = _writes(backfills.add_backfill, tells=("runs",))
     backfill = _reads(backfills.backfill)
     windows = _reads(backfills.windows)
-    set_backfill_state = _writes(backfills.set_backfill_state)
-    retry_window = _writes(backfills.retry_window)
+    set_backfill_state = _writes(backfills.set_backfill_state, tells=("runs",))
+    retry_window = _writes(backfills.retry_window, tells=("runs",))
     backfills = _reads(backfills.backfills)
 
     reject_delivery = _writes(deliveries.reject_delivery)
     rejections = _reads(deliveries.rejections)
     claim_deliveries = _writes(inbox.claim_deliveries)
     fail_delivery = _writes(inbox.fail_delivery)
-    replay_deliveries = _writes(deliveries.replay_deliveries)
+    replay_deliveries = _writes(deliveries.replay_deliveries, tells=("deliveries",))
     count_deliveries = _reads(deliveries.count_deliveries)
     delivery = _reads(deliveries.delivery)
     pending_deliveries = _reads(deliveries.pending_deliveries)
@@ -165,6 +177,9 @@ class PostgresStore:
     position = _reads(system.position)
     set_position = _writes(system.set_position)
 
+    forget_node = _writes(nodes.forget_node)
+    nodes = _reads(nodes.nodes)
+
     audit = _writes(system.audit)
     audit_log = _reads(system.audit_log)
     add_api_key = _writes(system.add_api_key)
@@ -180,7 +195,18 @@ class PostgresStore:
 
     async def append_deliveries(self, deliveries: Sequence[NewDelivery]) -> Sequence[Appended]:
         """See `DeliveryStore.append_deliveries`; what gathered while the commit before ran is one commit."""
-        return await self._appends.add(deliveries) if deliveries else []
+        appended = await self._appends.add(deliveries) if deliveries else []
+        if any(not one.duplicate for one in appended):
+            self._signals.send("deliveries")
+        return appended
+
+    async def note_node(self, node: Node) -> Sequence[Node]:
+        """See `SharedStore.note_node`."""
+        return await self._database.transact(lambda db: nodes.note_node(db, node, clock=self._clock))
+
+    async def hear(self, on_topic: Callable[[Topic], None]) -> None:
+        """See `SharedStore.hear`."""
+        await self._signals.hear(on_topic)
 
     async def finish_delivery(self, done: DeliveryCommit) -> CommitResult:
         """See `DeliveryStore.finish_delivery`."""

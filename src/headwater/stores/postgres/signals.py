@@ -1,0 +1,76 @@
+"""Nodes tell each other that there is work: a word a topic, sent after the commit that made it.
+
+A word that is lost costs the hearer the time that it would have waited anyway. Words sent while one is on its way
+become one. As in `watch`, NOTIFY is a statement of its own: in a transaction, commits would follow each other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection
+from functools import partial
+
+import psycopg
+
+from headwater.backoff import Backoff
+from headwater.clock import Clock
+from headwater.errors import StartError, StoreUnavailableError
+from headwater.node import Topic
+from headwater.stores.postgres.database import Connection, Database, execute
+
+CHANNEL = "headwater_work"
+HEAR_AGAIN = Backoff(wait_initial=0.5, wait_max=15.0, wait_min=0.1)
+
+_logger = logging.getLogger(__name__)
+
+
+class Signals:
+    """The words of this process, and its ear for those of all nodes."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+        self._topics: set[Topic] = set()
+        self._sender: asyncio.Task[None] | None = None
+
+    def send(self, topic: Topic) -> None:
+        """Tell every node, in a moment."""
+        self._topics.add(topic)
+        if self._sender is None or self._sender.done():
+            self._sender = asyncio.get_running_loop().create_task(self._send())
+
+    async def hear(self, on_topic: Callable[[Topic], None]) -> None:
+        """Call `on_topic` with each word, until cancelled; also once with each after a time of deafness."""
+        failures = 0
+        while True:
+            try:
+                async with self._database.alone() as db:
+                    await db.execute(f"LISTEN {CHANNEL}".encode())
+                    failures = 0
+                    on_topic("runs")
+                    on_topic("deliveries")
+                    async for word in db.notifies():
+                        on_topic("deliveries" if word.payload == "deliveries" else "runs")
+            except (psycopg.Error, StartError, StoreUnavailableError) as error:
+                failures += 1
+                _logger.debug("no word of other nodes is heard: %s", error)
+            await self._clock.sleep(HEAR_AGAIN.delay_seconds(failures, random=self._clock.random()))
+
+    async def close(self) -> None:
+        """Return once the words on their way are sent."""
+        if self._sender is not None:
+            await asyncio.wait([self._sender])
+
+    async def _send(self) -> None:
+        while self._topics:
+            topics, self._topics = self._topics, set()
+            try:
+                await self._database.read(partial(_notify, topics=topics))
+            except StoreUnavailableError:
+                return
+
+
+async def _notify(db: Connection, *, topics: Collection[Topic]) -> None:
+    for topic in topics:
+        await execute(db, f"NOTIFY {CHANNEL}, '{topic}'")
