@@ -87,6 +87,7 @@ class ProcrastinateEngine:
                 min_size=1,
                 max_size=CONNECTIONS_MAX,
                 timeout=CONNECT_SECONDS,
+                reconnect_timeout=CONNECT_SECONDS,
                 configure=_configure,
                 name="headwater engine",
             )

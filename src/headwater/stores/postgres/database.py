@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import msgspec
 import psycopg
 from psycopg.rows import dict_row
-from psycopg_pool import AsyncConnectionPool
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from headwater.errors import HeadwaterError, StartError, StoreUnavailableError
 from headwater.failpoint import failpoint
@@ -22,6 +22,8 @@ from headwater.stores import query
 
 CONNECTIONS_MAX = 10
 CONNECT_SECONDS = 10.0  # for a connection, whether new or from the pool
+AWAY_SECONDS = 1.0  # likewise while the server is known to be away: whoever asks has its own patience
+RECONNECT_SECONDS = 5.0  # the pool's pauses between attempts grow so long: it would find a server late that is back
 ATTEMPTS_MAX = 5  # of a transaction that the server took back for the sake of another
 SERVER_VERSION_MIN = 140000
 LOCK_WAIT = "30s"  # longer than any transaction of ours is open
@@ -64,6 +66,7 @@ class Database:
     def __init__(self, url: str) -> None:
         self._url = url
         self._pool: AsyncConnectionPool[Connection] | None = None
+        self._is_away = False
 
     async def open(self) -> None:
         """Make the pool; it connects anew by itself, with growing pauses, when the server comes back."""
@@ -74,6 +77,7 @@ class Database:
             min_size=1,
             max_size=CONNECTIONS_MAX,
             timeout=CONNECT_SECONDS,
+            reconnect_timeout=RECONNECT_SECONDS,
             configure=_configure,
             check=AsyncConnectionPool.check_connection,
             name="headwater",
@@ -129,9 +133,16 @@ class Database:
     async def _connection(self) -> AsyncIterator[Connection]:
         if self._pool is None:
             raise StoreUnavailableError("The store is closed.")
+        failures = _failures(self._pool)
         with translating():
-            async with self._pool.connection() as db:
-                yield db
+            try:
+                async with self._pool.connection(AWAY_SECONDS if self._is_away else CONNECT_SECONDS) as db:
+                    self._is_away = False
+                    yield db
+            except PoolTimeout:
+                # A wait in which no attempt to connect failed was for connections that others hold.
+                self._is_away |= _failures(self._pool) > failures
+                raise
 
 
 async def rows(db: Connection, sql: str, **parameters: Any) -> list[Row]:
@@ -223,6 +234,10 @@ def translating() -> Iterator[None]:
 
 async def _configure(db: Connection) -> None:
     await db.execute(_CONFIGURE.encode())
+
+
+def _failures(pool: AsyncConnectionPool[Connection]) -> int:
+    return pool.get_stats().get("connections_errors", 0)
 
 
 def _unescaped_row(found: Row) -> Row:
