@@ -29,6 +29,7 @@ from headwater.sink import Sink
 from headwater.store import Store
 
 if TYPE_CHECKING:
+    from headwater.client import HttpClients
     from headwater.engine import Engine
     from headwater.invoke import HttpFor, LiveConnections
     from headwater.key_ring import KeyRing
@@ -62,6 +63,7 @@ class Live:
     key_ring: KeyRing
     connections: LiveConnections
     runner: Runner
+    clients: HttpClients
 
     def prepare(self) -> None:
         """Load what the first request would stop the whole process for; to be called before work begins."""
@@ -334,7 +336,7 @@ async def _brought_to_life(
     http_for = cast("HttpFor", clients.client)
     connections = LiveConnections(platform.store, platform.projects, key_ring, platform.clock, http_for)
     runner = Runner(store=platform.store, connections=connections, clock=platform.clock)
-    platform.brought_to_life = Live(key_ring=key_ring, connections=connections, runner=runner)
+    platform.brought_to_life = Live(key_ring=key_ring, connections=connections, runner=runner, clients=clients)
     try:
         yield
     finally:

@@ -30,6 +30,7 @@ from headwater.project import Project
 from headwater.run import LEASE_SECONDS, Window
 from headwater.runtime import OnePage
 from headwater.schedule import Ticker
+from headwater.silence import Silences
 
 PURGE_SECONDS = 3600.0  # between two looks for what is older than its retention
 PURGE_FIRST_SECONDS = 60.0  # not at once: a start has enough to do
@@ -68,6 +69,8 @@ class Application:
             limits=Limits(pending_max=config.pending_max),
         )
         self._presence = self._make_presence()
+        shared = platform.shared
+        self._silences = Silences(shared, platform.clock, live.clients) if shared is not None else None
         self._connector_names: dict[str, str] = {}
         self._endpoints: tuple[str, ...] = ()
         self._note_projects()
@@ -142,8 +145,10 @@ class Application:
     def _heard(self, topic: Topic) -> None:
         if topic == "runs":
             self._ticker.wake()
-        else:
+        elif topic == "deliveries":
             self.dispatcher.wake()
+        elif self._silences is not None:
+            self._silences.learn()
 
     def _note_projects(self) -> None:
         connectors = [project.connector for project in self.platform.projects.values()]

@@ -207,6 +207,11 @@ class HttpClients:
         self._transport = transport
         self._through = through  # such as a cassette's recorder
         self._quotas: dict[int, Quota] = {}
+        self.on_silence: Callable[[int, float], None] = lambda connection_id, seconds: None  # noqa: ARG005
+
+    def block(self, connection_id: int, seconds: float) -> None:
+        """Ask nothing on behalf of that connection for so long."""
+        self._quota(connection_id).block(seconds)
 
     def client(
         self, *, connection_id: int, connector: Connector, settings: Mapping[str, JSONValue], redactor: Redactor
@@ -222,9 +227,16 @@ class HttpClients:
                 loopback=permissions.loopback_patterns(settings),
                 private=permissions.private,
             ),
-            quota=self._quotas.setdefault(connection_id, Quota(self._clock)),
+            quota=self._quota(connection_id),
             redactor=redactor,
         )
+
+    def _quota(self, connection_id: int) -> Quota:
+        quota = self._quotas.get(connection_id)
+        if quota is None:
+            quota = Quota(self._clock, on_silence=lambda seconds: self.on_silence(connection_id, seconds))
+            self._quotas[connection_id] = quota
+        return quota
 
 
 def _invocation() -> Invocation | None:

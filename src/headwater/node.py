@@ -6,7 +6,7 @@ deliveries, `ticker` starts what is due, `dashboard` shows pages and answers the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Protocol
@@ -18,7 +18,8 @@ from headwater.store import RunStore, Store
 HERE_SECONDS_MAX = 20.0  # a node that was silent for longer is taken for gone
 CLOCK_OFFSET_SECONDS_MAX = 5.0  # a lease is a minute: nodes whose clocks differ by more soon take each other's runs
 
-Topic = Literal["runs", "deliveries"]  # what there may be work of
+Topic = Literal["runs", "deliveries", "silences"]  # what there may be to do, or to know
+TOPICS: tuple[Topic, ...] = ("runs", "deliveries", "silences")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,8 +96,16 @@ class SharedStore(Store, SharedRunStore, Protocol):
         """All nodes of the last hour, by host."""
         ...
 
+    async def silence(self, connection_id: int, *, until: datetime) -> None:
+        """The provider wants nothing of this connection until then: nothing of it is admitted."""
+        ...
+
+    async def silences(self, at: datetime) -> Mapping[int, datetime]:
+        """The connections whose providers want nothing at `at`, and until when."""
+        ...
+
     async def hear(self, on_topic: Callable[[Topic], None]) -> None:
-        """Call `on_topic` whenever any node made work of that kind; forever, and through times without the database.
+        """Call `on_topic` whenever any node made something of that kind; forever, also while the database is away.
 
         Words may come without work, and may be lost: whoever hears also looks by itself now and then.
         """

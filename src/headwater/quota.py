@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from bisect import insort
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -22,6 +22,7 @@ from headwater.errors import RateLimitedError
 CONCURRENCY_MAX = 32  # requests of one connection at once, before anything was learned
 WAIT_SECONDS_MAX = 30.0  # a longer wait belongs on a row of the store, not in a sleeping task
 BLOCK_SECONDS = 1.0  # silence after a refusal that names no time
+SHARED_SECONDS_MIN = 5.0  # a silence this long is told to other nodes; a shorter one is over before they know
 LOW_SHARE = 0.1  # of the provider's limit: below it, what is left is spread
 LOW_REMAINING = 5  # likewise, where the provider does not tell its limit
 EPOCH_SECONDS_MIN = 1e9  # a reset beyond this is an instant, not a number of seconds to go
@@ -83,8 +84,16 @@ class Allowance:
 class Quota:
     """The gate that every request of one connection passes; while nothing limits it, it costs next to nothing."""
 
-    def __init__(self, clock: Clock, *, concurrency_max: int = CONCURRENCY_MAX) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        concurrency_max: int = CONCURRENCY_MAX,
+        on_silence: Callable[[float], None] = lambda _: None,
+    ) -> None:
+        """`on_silence` is told the seconds for which the provider wants nothing, from `SHARED_SECONDS_MIN` on."""
         self._clock = clock
+        self._on_silence = on_silence
         self._allowance = Allowance(concurrency_max=concurrency_max, concurrency=concurrency_max)
         self._in_flight = 0
         self._last_at = float("-inf")
@@ -131,6 +140,13 @@ class Quota:
         self._allowance = self._allowance.refused(
             at=self._clock.monotonic(), begun_at=begun_at, retry_after_seconds=retry_after_seconds
         )
+        if retry_after_seconds is not None and (silence := obeyed_seconds(retry_after_seconds)) >= SHARED_SECONDS_MIN:
+            self._on_silence(silence)
+
+    def block(self, seconds: float) -> None:
+        """Ask nothing for so long: another process was told so."""
+        until = max(self._allowance.blocked_until, self._clock.monotonic() + seconds)
+        self._allowance = replace(self._allowance, blocked_until=until)
 
     def _is_full(self) -> bool:
         return self._in_flight >= int(self._allowance.concurrency)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from headwater.clock import to_micros
+from headwater.clock import from_micros, to_micros
 from headwater.errors import UsageError
 from headwater.intention import LIST_LIMIT, LIST_LIMIT_MAX, RunEnd
 from headwater.run import PageRow, Priority, RequestLog, Run, RunRef, RunState, Trigger, Window
 from headwater.stores.lease import check_lease
 from headwater.stores.plan import hour_of
 from headwater.stores.postgres.backfills import settle_backfill
-from headwater.stores.postgres.connections import hold, hold_run, hold_stream, pause_connection
+from headwater.stores.postgres.connections import hold, hold_one, hold_run, hold_stream, pause_connection
 from headwater.stores.postgres.database import Connection, execute, queries, row, rows, value
 from headwater.stores.postgres.pages import add_requests, guards
 from headwater.stores.row import as_page, as_request, as_run, micros, window_micros
@@ -100,6 +100,20 @@ async def finish_run(db: Connection, end: RunEnd) -> None:
     else:
         await _finish_window(db, end, backfill_id=finished["backfill_id"])
     await _heed_provider(db, end)
+
+
+async def silence(db: Connection, connection_id: int, *, until: datetime) -> None:
+    """See `SharedStore.silence`."""
+    await hold_one(db, connection_id)
+    await execute(db, _sql["block_connection"], connection_id=connection_id, until=to_micros(until))
+
+
+async def silences(db: Connection, at: datetime) -> Mapping[int, datetime]:
+    """See `SharedStore.silences`."""
+    return {
+        found["connection_id"]: from_micros(found["until"])
+        for found in await rows(db, _sql["silences"], at=to_micros(at))
+    }
 
 
 async def cancel_run(db: Connection, run_id: int, *, at: datetime) -> bool:

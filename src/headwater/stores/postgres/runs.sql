@@ -61,6 +61,10 @@ UPDATE streams SET cursor = %(cursor)s, checkpoint_at = %(at)s WHERE id = %(stre
 -- The provider asked for silence: it knows the account, not our streams.
 UPDATE streams SET blocked_until = greatest(blocked_until, %(until)s) WHERE connection_id = %(connection_id)s;
 
+-- name: silences
+-- The connections that are asked nothing now, and until when.
+SELECT connection_id, max(blocked_until) AS until FROM streams WHERE blocked_until > %(at)s GROUP BY connection_id;
+
 -- name: finish_window
 -- A window after its run.
 UPDATE windows SET state = %(state)s, finished_at = %(finished_at)s, error = %(error)s WHERE id = %(window_id)s;

@@ -16,7 +16,7 @@ import psycopg
 from headwater.backoff import Backoff
 from headwater.clock import Clock
 from headwater.errors import StartError, StoreUnavailableError
-from headwater.node import Topic
+from headwater.node import TOPICS, Topic
 from headwater.stores.postgres.database import Connection, Database, execute
 
 CHANNEL = "headwater_work"
@@ -48,10 +48,12 @@ class Signals:
                 async with self._database.alone() as db:
                     await db.execute(f"LISTEN {CHANNEL}".encode())
                     failures = 0
-                    on_topic("runs")
-                    on_topic("deliveries")
+                    for topic in TOPICS:
+                        on_topic(topic)
                     async for word in db.notifies():
-                        on_topic("deliveries" if word.payload == "deliveries" else "runs")
+                        for topic in TOPICS:
+                            if topic == word.payload:
+                                on_topic(topic)
             except (psycopg.Error, StartError, StoreUnavailableError) as error:
                 failures += 1
                 _logger.debug("no word of other nodes is heard: %s", error)

@@ -143,6 +143,8 @@ class PostgresStore:
     extend_lease = _writes(runs.extend_lease)
     finish_run = _writes(runs.finish_run, tells=("runs",))
     cancel_run = _writes(runs.cancel_run, tells=("runs",))
+    silence = _writes(runs.silence, tells=("silences",))
+    silences = _reads(runs.silences)
     run = _reads(runs.run)
     pages = _reads(runs.pages)
     requests = _reads(runs.requests)
