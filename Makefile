@@ -5,8 +5,9 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 CYCLES ?= 500
+ACTS ?= 8
 
-.PHONY: demo test lint types layers tests crash bench requirements clean
+.PHONY: demo cluster test lint types layers tests test-cluster crash bench requirements clean
 
 $(VENV)/.ready: requirements/dev.txt pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
@@ -23,6 +24,9 @@ $(VENV)/.ready: requirements/dev.txt pyproject.toml
 demo: $(VENV)/.ready
 	@$(BIN)/headwater demo $(ARGS)
 
+cluster: $(VENV)/.ready
+	@$(BIN)/python tests/cluster/chaos.py $(ARGS)
+
 test: lint types layers tests
 
 lint: $(VENV)/.ready
@@ -38,6 +42,9 @@ layers: $(VENV)/.ready
 
 tests: $(VENV)/.ready
 	$(BIN)/pytest -n 2 $(ARGS)
+
+test-cluster: $(VENV)/.ready
+	$(BIN)/python tests/cluster/chaos.py --acts $(ACTS) $(ARGS)
 
 crash: $(VENV)/.ready
 	$(BIN)/python tests/crash/cycles.py --cycles $(CYCLES) $(ARGS)

@@ -1,0 +1,256 @@
+"""A whole cluster on one machine: PostgreSQL, two ingress nodes, two workers, a ticker, and a fake Stripe with faults.
+
+Alone it shows life until Ctrl-C. With `--acts N`, nodes are killed, and stopped and woken, so many times; then, without
+faults, the store must equal the provider's ledger: nothing lost and nothing twice, though both ingresses are told of
+each event.
+
+Usage: python tests/cluster/chaos.py [--acts 100] [--seed 1] [--keep FOLDER]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import psycopg
+
+TESTS = Path(__file__).parent.parent
+sys.path[:0] = [str(TESTS), str(TESTS / "crash")]
+
+import cycles  # noqa: E402  the provider, the comparison and the figures of the programme of kills
+
+from cluster_nodes import as_url, own_server  # noqa: E402
+from headwater.config import DatabaseUrl  # noqa: E402
+from headwater.testing.provider import Faults, WebhookFaults, seed_account  # noqa: E402
+
+ROLES = {
+    "ingress-1": ("ingress", "dashboard"),
+    "ingress-2": ("ingress", "dashboard"),
+    "worker-1": ("worker",),
+    "worker-2": ("worker",),
+    "ticker": ("ticker",),
+}
+FAULTS = Faults(rate_limited=0.02, failed=0.02, reset=0.01, churn=0.05)
+WEBHOOK_FAULTS = WebhookFaults(duplicated=0.1, reordered=0.2, late=0.1, late_seconds=3.0, lost_response=0.1)
+ACTS_A_SECOND = 10
+STOPPED_SECONDS = 1.5
+PAUSE_SECONDS = 1.0
+STATUS_SECONDS = 5.0
+END_SECONDS_MAX = 60.0
+
+
+class Adapted:
+    """A PostgreSQL connection that takes the statements written for SQLite."""
+
+    def __init__(self, db: psycopg.Connection) -> None:
+        self._db = db
+
+    def execute(self, sql: str, parameters: tuple[object, ...] = ()) -> psycopg.Cursor:
+        return self._db.execute(sql.replace("?", "%s"), parameters)
+
+
+class Cluster(cycles.Rig):
+    """The rig of the programme of kills, with several nodes on one PostgreSQL in place of the one child."""
+
+    def __init__(self, folder: Path, seed: int, url: str) -> None:
+        super().__init__(folder, seed)
+        self.url = url
+        self.ports = {"ingress-1": self.port, "ingress-2": cycles.free_port()}
+        self.nodes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def command(self, *words: str, **_: object) -> subprocess.Popen[bytes]:
+        """Start a `headwater` command on the cluster's database."""
+        environment = os.environ | {"HEADWATER_DATABASE": self.url, "HEADWATER_LOG_LEVEL": "warning"}
+        with (self.folder / "child.log").open("ab") as log:
+            return subprocess.Popen(
+                [cycles.HEADWATER, *words], cwd=self.folder, env=environment, stdout=log, stderr=log
+            )
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[Adapted]:
+        """The database, read by a plain client."""
+        with psycopg.connect(self.url, autocommit=True) as db:
+            yield Adapted(db)
+
+    async def install(self, api_port: int) -> None:
+        """As on one machine; and the provider tells every event to the other ingress, too."""
+        await super().install(api_port)
+        (first,) = self.provider.webhooks.endpoints.values()
+        other = first.url.replace(f":{self.port}/", f":{self.ports['ingress-2']}/")
+        self.provider.webhooks.register(other, secret=cycles.SECRET)
+
+    def start(self, name: str) -> None:
+        """Start a node, in place of the one of that name before."""
+        roles = [word for role in ROLES[name] for word in ("--role", role)]
+        self.nodes[name] = self.command("serve", "--port", str(self.ports.get(name, 0)), *roles)
+
+    def write(self, *statements: str) -> None:
+        """Change rows as nobody may while nodes work: under the lock that every writer takes first."""
+        with psycopg.connect(self.url) as db:
+            db.execute("select 1 from connections order by id for no key update")
+            for statement in statements:
+                db.execute(statement)
+
+    def make_due(self) -> None:
+        """Bring every tick, retry and delivery to now: time passes quickly here."""
+        self.write(
+            "update streams set next_tick_at = 0, blocked_until = null where mode = 'poll'",
+            "update runs set due_at = 0 where state in ('scheduled', 'retrying')",
+            "update deliveries set due_at = 0 where state = 'pending' and lease_until is null",
+        )
+
+    def lapse(self) -> None:
+        """Let every lease and claim lapse, those of nodes that are well included: whoever goes on is fenced."""
+        self.write(
+            "update runs set lease_until = 0 where state = 'running'",
+            "update deliveries set lease_until = null where state = 'pending' and lease_until is not null",
+        )
+
+    async def act(self) -> None:
+        """Do something to a node, and let the others find out."""
+        name = self.random.choice(["worker-1", "worker-2", "worker-1", "worker-2", "ticker", "ingress-1", "ingress-2"])
+        node = self.nodes[name]
+        self.figures.cycles += 1
+        if node.poll() is not None:
+            self.figures.problems.append(f"act {self.figures.cycles}: {name} ended by itself with {node.poll()}")
+        self.make_due()
+        await asyncio.sleep(self.random.random() * PAUSE_SECONDS)
+        if name.startswith("worker") and self.random.random() < 0.5:
+            self.figures.kills["stopped and woken"] += 1
+            node.send_signal(signal.SIGSTOP)
+            self.lapse()
+            await asyncio.sleep(STOPPED_SECONDS)
+            node.send_signal(signal.SIGCONT)
+        else:
+            self.figures.kills[f"killed {name}"] += 1
+            node.kill()
+            node.wait()
+            self.lapse()
+            self.start(name)
+
+    async def settle(self) -> None:
+        """Without faults: work until every delivery is done and every stream was polled to its end, then stop."""
+        self.provider.faults, self.provider.webhooks.faults = Faults(), WebhookFaults()
+        await self._until_nothing_waits(self.deliveries_waiting)
+        started = time.time() * 1e6
+        await self._until_nothing_waits(lambda: self.streams_behind(started))
+        await self.stop()
+
+    async def _until_nothing_waits(self, waiting) -> None:
+        deadline = time.monotonic() + cycles.SETTLE_SECONDS_MAX
+        while any(waiting().values()):
+            if time.monotonic() > deadline:
+                self.figures.problems.append(f"it did not settle: {waiting()}")
+                return
+            self.make_due()
+            await asyncio.sleep(1.0)
+
+    async def stop(self) -> None:
+        """End every node by SIGTERM, which is an end in order."""
+        for node in self.nodes.values():
+            node.send_signal(signal.SIGTERM)
+        for name, node in self.nodes.items():
+            if await self.ended(node, END_SECONDS_MAX) != 0:
+                self.figures.problems.append(f"SIGTERM ended {name} with {node.poll()}")
+
+    def status(self) -> str:
+        """One line on how it goes."""
+        with self.read() as db:
+            (records,) = db.execute("select count(*) from records where not deleted").fetchone()
+            states = dict(db.execute("select state, count(*) from runs group by state").fetchall())
+            (deliveries,) = db.execute("select count(*) from deliveries").fetchone()
+        runs = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+        return f"{records} records, {deliveries} deliveries; runs: {runs}"
+
+
+@contextlib.asynccontextmanager
+async def running(folder: Path, seed: int) -> AsyncIterator[Cluster]:
+    """A cluster at work, with a provider full of life; whatever is left of it in the end is killed."""
+    with own_server() as server:
+        cluster = Cluster(folder, seed, as_url(server.get_uri()))
+        seed_account(cluster.provider, customers=80)
+        async with cycles.living(cluster) as api_port:
+            await cluster.install(api_port)
+            cluster.provider.faults, cluster.provider.webhooks.faults = FAULTS, WEBHOOK_FAULTS
+            acting = asyncio.create_task(
+                cluster.provider.activity.serve(cluster.provider.clock, per_second=ACTS_A_SECOND)
+            )
+            try:
+                for name in ROLES:
+                    cluster.start(name)
+                yield cluster
+            finally:
+                acting.cancel()
+                await asyncio.gather(acting, return_exceptions=True)
+                for node in cluster.nodes.values():
+                    node.kill()
+                    node.wait()
+
+
+async def programme(folder: Path, *, acts: int, seed: int) -> cycles.Figures:
+    """So many acts against the nodes, then the comparison."""
+    async with running(folder, seed) as cluster:
+        for _ in range(acts):
+            await cluster.act()
+        cluster.provider.activity.stop()
+        await cluster.settle()
+        cluster.verify()
+        return cluster.figures
+
+
+async def show(folder: Path, seed: int) -> None:
+    """A cluster to look at, until it is interrupted."""
+    interrupted = asyncio.Event()
+    for one in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(one, interrupted.set)
+    async with running(folder, seed) as cluster:
+        for name, port in cluster.ports.items():
+            print(f"{name:<10}  http://127.0.0.1:{port}/", flush=True)
+        print(f"database    {DatabaseUrl(cluster.url)}\nCtrl-C stops it.", flush=True)
+        while not interrupted.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(interrupted.wait(), STATUS_SECONDS)
+            cluster.make_due()
+            print(cluster.status(), flush=True)
+        await cluster.stop()
+
+
+def main() -> int:
+    """See the module."""
+    options = argparse.ArgumentParser()
+    options.add_argument("--acts", type=int, default=0)
+    options.add_argument("--seed", type=int, default=1)
+    options.add_argument("--keep", type=Path)
+    chosen = options.parse_args()
+    with contextlib.ExitStack() as stack:
+        folder = chosen.keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="headwater-cluster-")))
+        folder.mkdir(exist_ok=True)
+        if not chosen.acts:
+            asyncio.run(show(folder, chosen.seed))
+            return 0
+        started = time.monotonic()
+        figures = asyncio.run(programme(folder, acts=chosen.acts, seed=chosen.seed))
+    told = {
+        "acts": figures.cycles,
+        "of_them": dict(sorted(figures.kills.items())),
+        "acked": figures.acked,
+        "problems": figures.problems,
+        "seconds": round(time.monotonic() - started),
+        "seed": chosen.seed,
+    }
+    print(json.dumps(told, indent=1))
+    return 1 if figures.problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
