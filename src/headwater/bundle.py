@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Mapping
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path, PurePosixPath
@@ -16,7 +17,9 @@ from pathlib import Path, PurePosixPath
 from headwater.errors import CheckFailedError
 
 FILES_MAX = 5_000
-BYTES_MAX = 64 * 1024 * 1024
+BYTES_MAX = 32 * 1024 * 1024  # of all files together
+FILE_BYTES_MAX = 8 * 1024 * 1024
+NAME_BYTES_MAX = 512  # of a file's path below the project's folder
 DEPTH_MAX = 32
 HASH_BYTES = 16
 
@@ -35,7 +38,7 @@ class Refused:
 class Bundle:
     """A project's files, without its tests, hidden files and caches."""
 
-    path: Path
+    path: Path  # the folder; of a bundle from the store, a name that leads to no file
     files: Mapping[str, bytes]  # by path below the folder, "/" between the parts, sorted
     content_hash: str
     refused: tuple[Refused, ...] = ()  # files left out, for which `read` would have raised
@@ -70,8 +73,75 @@ def survey(path: Path) -> Bundle:
         else:
             bytes_read += len(content)
             files[name] = content
+    for problem in name_problems(files):
+        refused.append(problem)
+        del files[problem.path]
+    return _made(root, files, tuple(refused))
+
+
+def stored(files: Mapping[str, bytes]) -> Bundle:
+    """The bundle of files that came from elsewhere; `CheckFailedError` for any that `survey` would not have taken."""
+    problem = next(iter(name_problems(files)), None) or _excess(files)
+    if problem is not None:
+        raise CheckFailedError(f"{problem.path!r}: {problem.reason}")
+    made = _made(Path(), files)
+    return Bundle(path=Path(f"bundle:{made.content_hash}"), files=made.files, content_hash=made.content_hash)
+
+
+def name_problems(names: Iterable[str]) -> list[Refused]:
+    """What is wrong with the paths of a project's files: none may lead out of its folder, nor be two files somewhere.
+
+    Where the case of letters does not count, or how an accent is written, two names would be one file.
+    """
+    problems = []
+    spellings: dict[str, str] = {}
+    taken: set[str] = set()  # names of files, folded
+    for name in sorted(names):
+        reason = _name_problem(name)
+        parts = name.split("/")
+        for depth in range(1, len(parts) + 1):
+            part = "/".join(parts[:depth])
+            folded = unicodedata.normalize("NFC", part).casefold()
+            if spellings.setdefault(folded, part) != part or (folded in taken):
+                reason = reason or f"Its name and `{spellings[folded]}` are the same on some machines."
+        if reason:
+            problems.append(Refused(path=name, reason=reason))
+        else:
+            taken.add(unicodedata.normalize("NFC", name).casefold())
+    return problems
+
+
+def _made(path: Path, files: Mapping[str, bytes], refused: tuple[Refused, ...] = ()) -> Bundle:
     ordered = dict(sorted(files.items()))
-    return Bundle(path=root, files=ordered, content_hash=_hash(ordered), refused=tuple(refused))
+    return Bundle(path=path, files=ordered, content_hash=_hash(ordered), refused=refused)
+
+
+def _name_problem(name: str) -> str | None:
+    parts = name.split("/")
+    if not name.isprintable() or "\\" in name or ":" in name:
+        return "Its name has a character that is no part of a file's name everywhere."
+    if len(name.encode()) > NAME_BYTES_MAX or len(parts) > DEPTH_MAX + 1:
+        return f"Its name is longer than {NAME_BYTES_MAX} bytes, or nested deeper than {DEPTH_MAX} folders."
+    if any(part in ("", ".", "..") for part in parts):
+        return "Its name leads out of the project's folder."
+    if any(_is_skipped(part) for part in parts):
+        return "It is no part of a project: hidden files, tests and caches are left out."
+    return None
+
+
+def _excess(files: Mapping[str, bytes]) -> Refused | None:
+    if len(files) > FILES_MAX:
+        return Refused(path="", reason=f"The project has more than {FILES_MAX} files.")
+    if sum(map(len, files.values())) > BYTES_MAX:
+        return Refused(path="", reason=f"The project is larger than {BYTES_MAX} bytes.")
+    large = next((name for name, content in files.items() if len(content) > FILE_BYTES_MAX), None)
+    if large is None:
+        return None
+    return Refused(path=large, reason=f"The file is larger than {FILE_BYTES_MAX} bytes.")
+
+
+def _is_skipped(part: str) -> bool:
+    return part.startswith(".") or part in _SKIPPED or part.endswith(".pyc")
 
 
 class _RefusedError(Exception):
@@ -85,7 +155,7 @@ def _entries(folder: Path, below: PurePosixPath, depth: int) -> Iterator[tuple[s
     with os.scandir(folder) as scan:
         entries = sorted(scan, key=lambda entry: entry.name)
     for entry in entries:
-        if entry.name.startswith(".") or entry.name in _SKIPPED or entry.name.endswith(".pyc"):
+        if _is_skipped(entry.name):
             continue
         name = below / entry.name
         if entry.is_dir(follow_symlinks=False) and depth < DEPTH_MAX:
@@ -108,6 +178,8 @@ def _content(root: Path, entry: os.DirEntry[str], bytes_left: int, count: int) -
         raise _RefusedError("It is no regular file.")
     if count >= FILES_MAX:
         raise _RefusedError(f"The project has more than {FILES_MAX} files.", is_final=True)
+    if status.st_size > FILE_BYTES_MAX:
+        raise _RefusedError(f"The file is larger than {FILE_BYTES_MAX} bytes.")
     if status.st_size > bytes_left:
         raise _RefusedError(f"The project is larger than {BYTES_MAX} bytes.", is_final=True)
     return path.read_bytes()

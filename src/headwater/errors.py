@@ -38,7 +38,9 @@ HeadwaterError
 │   └── RunCancelledError
 └── RequestError              the caller's words were wrong
     ├── UsageError
-    └── NotFoundError
+    ├── NotFoundError
+    └── ConflictError
+        └── DestructiveError
 """
 
 from __future__ import annotations
@@ -324,3 +326,15 @@ class NotFoundError(RequestError):
     """There is no such thing."""
 
     code = "request.not_found"
+
+
+class ConflictError(RequestError):
+    """Somebody else was faster: things are no longer as this request expected them."""
+
+    code = "request.conflict"
+
+
+class DestructiveError(ConflictError):
+    """This takes something away, and nobody said that it may."""
+
+    code = "request.conflict.destructive"

@@ -19,6 +19,7 @@ from headwater.delivery import (
     NewDelivery,
     Rejection,
 )
+from headwater.deployment import BundleStore
 from headwater.intention import (
     LIST_LIMIT,
     ApiKey,
@@ -418,7 +419,7 @@ class RecordStore(Protocol):
         ...
 
 
-class Store(ConnectionStore, RunStore, BackfillStore, DeliveryStore, RecordStore, Protocol):
+class Store(ConnectionStore, RunStore, BackfillStore, DeliveryStore, RecordStore, BundleStore, Protocol):
     """Everything durable."""
 
     name: str  # "sqlite" or "postgres"

@@ -14,6 +14,7 @@ import msgspec
 
 from headwater.clock import from_micros, to_micros
 from headwater.delivery import ClaimedDelivery, Delivery, DeliveryState, Rejection
+from headwater.deployment import Deployment, StoredBundle
 from headwater.errors import UsageError
 from headwater.intention import ApiKey, AuditEntry, StoredConnection, StoredSecret
 from headwater.record import COUNT_NAMES, Counts, QuarantinedRecord, Record, Version
@@ -375,6 +376,35 @@ def as_audit_entry(found: Row) -> AuditEntry:
         act=found["act"],
         target=found["target"],
         detail=json.loads(found["detail"]),
+    )
+
+
+def as_bundle(found: Row) -> StoredBundle:
+    """A bundle; its archive where it was asked for."""
+    return StoredBundle(
+        hash=found["hash"],
+        connector=found["connector"],
+        version=found["version"],
+        outline=found["outline"],
+        archive=bytes(found.get("archive") or b""),
+        archive_bytes=found["archive_bytes"],
+        created_at=from_micros(found["created_at"]),
+        actor=found["actor"],
+    )
+
+
+def as_deployment(found: Row) -> Deployment:
+    """One activation of a bundle."""
+    return Deployment(
+        id=found["id"],
+        connector=found["connector"],
+        bundle=found["bundle"],
+        version=found["version"],
+        previous=found["previous"],
+        act=found["act"],
+        activated_at=from_micros(found["activated_at"]),
+        actor=found["actor"],
+        plan=json.loads(found["plan"]),
     )
 
 

@@ -13,12 +13,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from types import ModuleType
 
 from headwater.testing.clock import FakeClock
-from headwater.testing.conformance import backfills, connections, deliveries, emissions, records, runs, ticks
+from headwater.testing.conformance import backfills, bundles, connections, deliveries, emissions, records, runs, ticks
 from headwater.testing.conformance.world import StoreFactory, World
 
 Check = Callable[[World], Awaitable[None]]
 
-_MODULES = (backfills, connections, deliveries, emissions, records, runs, ticks)
+_MODULES = (backfills, bundles, connections, deliveries, emissions, records, runs, ticks)
 
 
 def _checks(module: ModuleType) -> Mapping[str, Check]:

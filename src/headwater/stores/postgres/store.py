@@ -21,6 +21,7 @@ from headwater.node import Node, Topic
 from headwater.record import Emission
 from headwater.stores.postgres import (
     backfills,
+    bundles,
     connections,
     deliveries,
     inbox,
@@ -181,6 +182,12 @@ class PostgresStore:
 
     forget_node = _writes(nodes.forget_node)
     nodes = _reads(nodes.nodes)
+    add_bundle = _writes(bundles.add_bundle)
+    bundle = _reads(bundles.bundle)
+    activate_bundle = _writes(bundles.activate_bundle)
+    deployments = _reads(bundles.deployments)
+    active_bundles = _reads(bundles.active_bundles)
+    bundles = _reads(bundles.bundles)
 
     audit = _writes(system.audit)
     audit_log = _reads(system.audit_log)

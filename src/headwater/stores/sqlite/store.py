@@ -22,6 +22,7 @@ from headwater.errors import StoreUnavailableError
 from headwater.intention import CommitResult, DeliveryCommit, Finding, PageCommit, Purged
 from headwater.stores.sqlite import (
     backfills,
+    bundles,
     connections,
     deliveries,
     inbox,
@@ -176,6 +177,13 @@ class SQLiteStore:
     declare_types = _writes(views.declare_types)
     position = _reads(system.position)
     set_position = _writes(system.set_position)
+
+    add_bundle = _writes(bundles.add_bundle)
+    bundle = _reads(bundles.bundle)
+    activate_bundle = _writes(bundles.activate_bundle)
+    deployments = _reads(bundles.deployments)
+    active_bundles = _reads(bundles.active_bundles)
+    bundles = _reads(bundles.bundles)
 
     audit = _writes(system.audit)
     audit_log = _reads(system.audit_log)

@@ -1,0 +1,101 @@
+"""Bundles, and which of each connector runs: compared and set in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import apsw
+
+from headwater.clock import to_micros
+from headwater.deployment import Act, Deployment, StoredBundle
+from headwater.errors import ConflictError, NotFoundError
+from headwater.intention import LIST_LIMIT, LIST_LIMIT_MAX
+from headwater.stores.row import as_bundle, as_deployment
+from headwater.stores.sqlite.database import execute, json_text, queries, row, rows
+from headwater.stores.sqlite.system import audit
+
+_sql = queries("bundles.sql")
+
+
+def add_bundle(db: apsw.Connection, bundle: StoredBundle) -> bool:
+    """See `BundleStore.add_bundle`."""
+    added = execute(
+        db,
+        _sql["insert_bundle"],
+        hash=bundle.hash,
+        connector=bundle.connector,
+        version=bundle.version,
+        outline=bundle.outline,
+        archive=bundle.archive,
+        archive_bytes=bundle.archive_bytes,
+        created_at=to_micros(bundle.created_at),
+        actor=bundle.actor,
+    )
+    return added > 0
+
+
+def bundle(db: apsw.Connection, hash: str) -> StoredBundle | None:
+    """See `BundleStore.bundle`."""
+    found = row(db, _sql["bundle"], hash=hash)
+    return None if found is None else as_bundle(found)
+
+
+def bundles(
+    db: apsw.Connection, *, connector: str | None = None, after: str | None = None, limit: int = LIST_LIMIT
+) -> Sequence[StoredBundle]:
+    """See `BundleStore.bundles`."""
+    found = rows(db, _sql["bundles"], connector=connector, after=after, limit=min(limit, LIST_LIMIT_MAX))
+    return [as_bundle(one) for one in found]
+
+
+def activate_bundle(
+    db: apsw.Connection,
+    hash: str,
+    *,
+    expected: str | None,
+    act: Act,
+    plan: Sequence[Any],
+    actor: str,
+    at: datetime,
+) -> Deployment:
+    """See `BundleStore.activate_bundle`."""
+    wanted = row(db, _sql["bundle"], hash=hash)
+    if wanted is None:
+        raise NotFoundError(f"There is no bundle {hash}.", hint="`headwater deploy` brings one.")
+    connector = wanted["connector"]
+    active = row(db, _sql["active"], connector=connector)
+    current = active["bundle"] if active else None
+    if active is not None and current == hash:
+        found = row(db, _sql["deployment"], deployment_id=active["deployment_id"])
+        assert found is not None, "an activation has its entry"
+        return as_deployment(found)
+    if current != expected:
+        raise ConflictError(
+            f"Another bundle of {connector} was activated meanwhile: {current}.", hint="Look at the plan again."
+        )
+    version = wanted["version"]
+    detail = {"bundle": hash, "version": version, "previous": current, "plan": list(plan)}
+    made = row(
+        db, _sql["insert_deployment"],
+        connector=connector, hash=hash, version=version, previous=current, act=act, at=to_micros(at), actor=actor,
+        plan=json_text(list(plan)),
+    )  # fmt: skip
+    assert made is not None
+    execute(db, _sql["activate"], connector=connector, hash=hash, deployment_id=made["id"])
+    audit(db, at=at, actor=actor, act=act, target=connector, detail=detail)
+    return as_deployment(made)
+
+
+def deployments(
+    db: apsw.Connection, *, connector: str | None = None, after: int | None = None, limit: int = LIST_LIMIT
+) -> Sequence[Deployment]:
+    """See `BundleStore.deployments`."""
+    found = rows(db, _sql["deployments"], connector=connector, after=after, limit=min(limit, LIST_LIMIT_MAX))
+    return [as_deployment(one) for one in found]
+
+
+def active_bundles(db: apsw.Connection) -> Mapping[str, str]:
+    """See `BundleStore.active_bundles`."""
+    return {found["connector"]: found["bundle"] for found in rows(db, _sql["active_bundles"])}
