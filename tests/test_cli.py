@@ -128,7 +128,18 @@ def test_a_wrong_setting_of_the_environment_is_a_usage_error(shell: Shell, monke
 
 
 @pytest.mark.parametrize(
-    "command", ["backfill list", "checkpoints", "connections", "deliveries", "quarantine", "records", "runs", "streams"]
+    "command",
+    [
+        "backfill list",
+        "checkpoints",
+        "connections",
+        "deliveries",
+        "deployments",
+        "quarantine",
+        "records",
+        "runs",
+        "streams",
+    ],
 )
 def test_lists_are_json_even_when_they_are_empty(shell: Shell, command: str) -> None:
     assert shell.ok(*command.split(), "--json").json == []

@@ -10,20 +10,22 @@ import asyncio
 import getpass
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from headwater import cron
+from headwater.activation import Activations
 from headwater.canonical.schema import CanonicalType
 from headwater.catalog import Connector, Stream
 from headwater.clock import Clock
 from headwater.config import Config, DatabaseUrl
 from headwater.errors import ConfigError, NotFoundError, StartError, UsageError, near_miss
 from headwater.intention import StoredConnection, StreamDeclaration, TypeColumn
-from headwater.project import MANIFEST, Project, discover, shipped_types, unload
+from headwater.project import MANIFEST, Project, discover, retire, shipped_types
 from headwater.run import StreamState
 from headwater.sink import Sink
 from headwater.store import Store
@@ -81,7 +83,11 @@ class Platform:
     store: Store
     projects: dict[str, Project] = field(default_factory=dict)  # by connector key; replaced in place
     refused: list[Refused] = field(default_factory=list)
+    passed_over: dict[str, Path] = field(default_factory=dict)  # folders of connectors that are deployed, by key
     brought_to_life: Live | None = None
+
+    def __post_init__(self) -> None:
+        self.activations = Activations(self.store, self.projects, self.declare)
 
     @property
     def live(self) -> Live:
@@ -160,6 +166,14 @@ class Platform:
             raise NotFoundError(f"No connector `{connector}` is loaded.", hint=hint)
         return found
 
+    def origin(self, connector: str) -> str:
+        """Where the version that runs came from, in words."""
+        bundle = self.activations.running.get(connector)
+        if bundle is not None:
+            return f"bundle {bundle}"
+        project = self.projects.get(connector)
+        return str(project.path) if project else "a bundle that cannot be loaded"
+
     def webhook_url(self, stored: StoredConnection, base_url: str | None = None) -> str | None:
         """The URL that its provider sends deliveries to; None where its connector takes none, or is not loaded."""
         project = self.projects.get(stored.connector)
@@ -196,7 +210,7 @@ class Platform:
 
     async def audit(self, act: str, target: str, detail: Mapping[str, Any] | None = None) -> None:
         """Write down what the person at the command line did."""
-        await self.store.audit(at=self.clock.now(), actor=_person(), act=act, target=target, detail=detail or {})
+        await self.store.audit(at=self.clock.now(), actor=person(), act=act, target=target, detail=detail or {})
 
     def file_sink(
         self, path: Path, *, format: str | None, request: Mapping[str, str], type: str | None, continues: bool
@@ -214,7 +228,14 @@ class Platform:
         return _type_columns(known[type])
 
     async def load_projects(self, paths: Sequence[Path] | None = None) -> None:
-        """Check and load the projects at `paths`, or wherever the configuration says; note those that are refused."""
+        """Load the active bundles, then check and load the projects at `paths`, or wherever the configuration says.
+
+        Those that are refused are noted; a bundle comes before a folder of the same connector.
+        """
+        if self.config.bundles:
+            await self.activations.look()
+            for bundle, reason in self.activations.refused.values():
+                self.refused.append(Refused(path=Path(f"bundle:{bundle}"), lines=(reason,)))
         for path in project_paths(self.config) if paths is None else paths:
             await self.load_project(path)
 
@@ -227,6 +248,10 @@ class Platform:
             self.refused.append(Refused(path=path, lines=report.lines()))
             return None
         key = report.project.connector.key
+        if self.activations.is_deployed(key):
+            self.passed_over[key] = path
+            retire(report.project)
+            return None
         before = self.projects.get(key)
         if before is not None and before.path != report.project.path:
             reason = f"its key `{key}` is that of {before.path}, which was loaded before"
@@ -234,23 +259,29 @@ class Platform:
             return None
         self.projects[key] = report.project
         await self.declare(report.project)
-        if before is not None and before.package != report.project.package:
-            unload(before.package)
+        if before is not None:
+            retire(before)
         return report.project
 
     async def declare(self, project: Project) -> None:
         """Bring the types and the streams of each connection in line with a project's catalog."""
         await self.store.declare_types({name: _type_columns(one) for name, one in project.types.items()})
-        for stored in await self.store.connections():
-            if stored.connector == project.connector.key:
-                await self.declare_streams(stored, project.connector)
+        own = [stored for stored in await self.store.connections() if stored.connector == project.connector.key]
+        states = await self.store.streams(at=self.clock.now()) if own else ()
+        polled = {(one.connection_id, one.stream, one.partition) for one in states if one.mode == "poll"}
+        for stored in own:
+            await self.declare_streams(stored, project.connector, polled=polled)
 
-    async def declare_streams(self, stored: StoredConnection, connector: Connector) -> None:
-        """Bring the streams of one connection in line with its catalog; a new poll stream is due at once."""
+    async def declare_streams(
+        self, stored: StoredConnection, connector: Connector, *, polled: Container[tuple[int, str, str]] = ()
+    ) -> None:
+        """Bring the streams of one connection in line with its catalog; a new poll stream is due at once, one that was
+        `polled` before (by connection, stream and partition) at the next tick of its new schedule.
+        """
         at = self.clock.now()
         settings = connector.with_defaults(stored.settings)
         declared = [
-            _declaration(stream, partition, at)
+            _declaration(stream, partition, at, was_polled=(stored.id, stream.key, partition) in polled)
             for stream in connector.streams
             for partition in _partitions(stream, settings)
         ]
@@ -389,7 +420,8 @@ def project_paths(config: Config) -> list[Path]:
     return paths + [installed.path for installed in discover() if installed.path is not None]
 
 
-def _person() -> str:
+def person() -> str:
+    """Who is at the command line, as the audit names them."""
     try:
         return f"cli:{getpass.getuser()}"
     except (OSError, KeyError):
@@ -407,7 +439,10 @@ def _partitions(stream: Stream, settings: Mapping[str, Any]) -> Sequence[str]:
     return tuple(dict.fromkeys(str(value) for value in values)) if isinstance(values, (list, tuple)) else ()
 
 
-def _declaration(stream: Stream, partition: str, at: datetime) -> StreamDeclaration:
+def _declaration(stream: Stream, partition: str, at: datetime, *, was_polled: bool) -> StreamDeclaration:
+    tick = at if stream.mode == "poll" else None
+    if stream.schedule is not None and was_polled:
+        tick = cron.next_tick(stream.schedule, stream.timezone, at)
     return StreamDeclaration(
         stream=stream.key,
         partition=partition,
@@ -415,5 +450,5 @@ def _declaration(stream: Stream, partition: str, at: datetime) -> StreamDeclarat
         schedule=stream.schedule,
         timezone=stream.timezone,
         expect_within_seconds=stream.expect_within_seconds,
-        next_tick_at=at if stream.mode == "poll" else None,
+        next_tick_at=tick,
     )

@@ -21,17 +21,20 @@ from headwater.api import routes as api
 from headwater.api.access import Caller, Guard, key_guard, loopback_guard, open_guard
 from headwater.app import Platform, install_engine, local_engine, make_engine
 from headwater.dashboard import views
+from headwater.deploy import Deployer
 from headwater.dispatch import Dispatcher
-from headwater.errors import StoreUnavailableError
+from headwater.engine import Handler
+from headwater.errors import HeadwaterError, StoreUnavailableError
 from headwater.ingress import Ingress, Limits, Receive, Scope, Send
 from headwater.node import Topic, slots_of
 from headwater.presence import Presence, this_node
 from headwater.project import Project
-from headwater.run import LEASE_SECONDS, Window
+from headwater.run import LEASE_SECONDS, RunRef, Window
 from headwater.runtime import OnePage
 from headwater.schedule import Ticker
 from headwater.silence import Silences
 
+LOOK_SECONDS = 2.0  # between two looks for what was activated by another process
 PURGE_SECONDS = 3600.0  # between two looks for what is older than its retention
 PURGE_FIRST_SECONDS = 60.0  # not at once: a start has enough to do
 STORE_LOOK_SECONDS = 0.5
@@ -90,7 +93,7 @@ class Application:
         await install_engine(self.platform.config)
         runner = self.platform.live.runner
         work: list[Coroutine[Any, Any, object]] = [self._drained.wait()]
-        beside: list[Coroutine[Any, Any, object]] = [self._watch_store()]
+        beside: list[Coroutine[Any, Any, object]] = [self._watch_store(), self._follow_activations()]
         if self._presence is not None:
             await self._presence.beat()  # before the first tick, which asks how many slots there are
             beside.append(self._presence.serve())
@@ -99,7 +102,7 @@ class Application:
             work.append(self._ticker.serve())
             beside.append(self._purge())
         if "worker" in self._roles:
-            work.append(self._engine.serve(self._ticker.waking(runner.carry_out), slots=self._slots))
+            work.append(self._engine.serve(self._ticker.waking(self._up_to_date(runner.carry_out)), slots=self._slots))
             work.append(self.dispatcher.serve())
         await _together(work, beside=beside)
         if self._ingress_drain is not None:
@@ -123,6 +126,18 @@ class Application:
             self._note_projects()
             self._ticker.wake()
         return project
+
+    async def look(self) -> None:
+        """Take up what was deployed since the last look."""
+        if not self.platform.config.bundles:
+            return
+        swapped = await self.platform.activations.look()
+        for project in swapped:
+            logger.info("%s runs %s now, from its bundle.", project.connector.key, project.version)
+        if swapped:
+            self.platform.live.connections.forget()
+            self._note_projects()
+            self.wake()
 
     def wake(self) -> None:
         """Look for due work now."""
@@ -166,7 +181,14 @@ class Application:
         pages = views.routes(store=store, clock=clock, guard=guard, connector_names=names, version=version)
         return Starlette(
             routes=[
-                *api.routes(store=store, clock=clock, guard=guard, one_page=self._one_page, connector_names=names),
+                *api.routes(
+                    store=store,
+                    clock=clock,
+                    guard=guard,
+                    one_page=self._one_page,
+                    connector_names=names,
+                    deployer=Deployer(store, clock, projects=self.platform.projects, activated=self.look),
+                ),
                 *own,
                 *pages,
             ]
@@ -191,6 +213,26 @@ class Application:
             limit=limit,
             partition=partition,
         )
+
+    def _up_to_date(self, handler: Handler) -> Handler:
+        """`handler`, after a look for a newer version where the one here does not know the run's stream yet."""
+
+        async def carry_out(ref: RunRef) -> object:
+            with suppress(HeadwaterError):  # the run will meet it, and tell it as its own end
+                live = await self.platform.live.connections.get(ref.connection_id)
+                if ref.stream_key not in live.project.stream_keys:
+                    await self.look()
+            return await handler(ref)
+
+        return carry_out
+
+    async def _follow_activations(self) -> None:
+        while True:
+            await self.platform.clock.sleep(LOOK_SECONDS)
+            try:
+                await self.look()
+            except StoreUnavailableError as error:
+                logger.warning("Whether something was deployed is not known: %s", error)
 
     async def _purge(self) -> None:
         clock, retention = self.platform.clock, timedelta(days=self.platform.config.retention_days)

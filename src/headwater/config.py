@@ -20,7 +20,8 @@ from headwater.errors import ConfigError, near_miss
 FILE_NAME = "headwater.toml"
 PREFIX = "HEADWATER_"
 # Read elsewhere, or before there is a configuration: the file's own place, and the test hook of `failpoint`.
-OTHER_VARIABLES = frozenset({"HEADWATER_CONFIG", "HEADWATER_FAILPOINT"})
+# … and the key that commands show to a server somewhere else.
+OTHER_VARIABLES = frozenset({"HEADWATER_API_KEY", "HEADWATER_CONFIG", "HEADWATER_FAILPOINT"})
 STATE_DIRECTORY = Path(".headwater")
 SECRET_FILE_BYTES_MAX = 64 * 1024
 
@@ -72,6 +73,7 @@ class Config:
     public_url: str | None = None  # how providers reach us; the address listened on, where it is not set
     projects: tuple[Path, ...] = ()  # connector project folders
     roles: frozenset[str] = frozenset(ROLES)  # what `serve` does in this process
+    bundles: bool = True  # run what was deployed to the store, before a folder of the same connector
     slots: int = 8  # runs carried out at once
     connection_slots: int = 4  # of these, for one connection
     key: str | None = field(default=None, repr=False)  # the key ring itself, instead of `key_file`
@@ -284,6 +286,7 @@ _READERS: dict[str, Callable[[Any, Path], Any]] = {
     "public_url": _url,
     "projects": _paths,
     "roles": _roles,
+    "bundles": _boolean,
     "slots": _number(1, 1_000),
     "connection_slots": _number(1, 1_000),
     "key": _text,

@@ -48,7 +48,7 @@ class BundleStore(Protocol):
     """Bundles, and which of each connector runs."""
 
     async def add_bundle(self, bundle: StoredBundle) -> bool:
-        """Store a bundle; False, with nothing changed, where one of that hash is stored already."""
+        """Store a bundle, with its entry in the audit; False, with nothing changed, where it is stored already."""
         ...
 
     async def bundle(self, hash: str) -> StoredBundle | None:

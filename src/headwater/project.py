@@ -11,6 +11,7 @@ import importlib
 import importlib.util
 import re
 import sys
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -115,8 +116,13 @@ def is_registered(bundle: Bundle) -> bool:
 def unload(package: str) -> None:
     """Forget a project's modules; functions already taken from them go on working."""
     _finder.sources.pop(package, None)
-    for name in [name for name in sys.modules if name == package or name.startswith(package + ".")]:
+    for name in [name for name in list(sys.modules) if name == package or name.startswith(package + ".")]:
         del sys.modules[name]
+
+
+def retire(project: Project) -> None:
+    """Forget a project's modules once nobody holds it: a run under way may import more of them until its end."""
+    weakref.finalize(project, _unload_unless_held, project.package).atexit = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,6 +218,7 @@ def _spec(source: Source, fullname: str, stem: str, file: str, is_package: bool)
 
 
 _finder = _Finder()
+_held: weakref.WeakValueDictionary[int, Project] = weakref.WeakValueDictionary()  # every project that somebody holds
 
 
 def assemble(source: Source, path: Path) -> Project:
@@ -223,7 +230,7 @@ def assemble(source: Source, path: Path) -> Project:
         if stream.mode != "webhook"
     }
     webhooks, test = connector.webhooks, connector.connection.test
-    return Project(
+    project = Project(
         path=source.bundle.path,
         connector=connector,
         content_hash=source.bundle.content_hash,
@@ -233,6 +240,14 @@ def assemble(source: Source, path: Path) -> Project:
         test_route=_route(source, path, f"{API_FOLDER}/{test}.py") if test else None,
         package=source.package,
     )
+    _held[id(project)] = project
+    return project
+
+
+def _unload_unless_held(package: str) -> None:
+    # The same version may have been loaded again meanwhile: its modules are the same ones.
+    if not any(project.package == package for project in list(_held.values())):
+        unload(package)
 
 
 def _package(bundle: Bundle) -> str:

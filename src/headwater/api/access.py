@@ -17,8 +17,9 @@ from headwater.clock import Clock
 from headwater.intention import StoredConnection
 from headwater.store import Store
 
-Scope = Literal["read", "operate"]
-SCOPES: tuple[Scope, ...] = ("read", "operate")
+Scope = Literal["read", "operate", "deploy"]
+# What somebody without a key may do, where that is allowed at all: to deploy is to run code here, and takes a key.
+KEYLESS_SCOPES: tuple[Scope, ...] = ("read", "operate")
 KEY_PREFIX = "hw_"
 KEY_BYTES = 32
 KEY_CHARACTERS_MAX = 256
@@ -37,7 +38,10 @@ class Caller:
         """Refuse with 403 unless the caller has the scope."""
         if scope not in self.scopes:
             raise ProblemError(
-                403, f"The key `{self.name}` has no `{scope}` scope.", code="request.scope", hint="Use one that has."
+                403,
+                f"The key `{self.name}` has no `{scope}` scope.",
+                code="request.scope",
+                hint=f"`headwater keys create NAME --scope {scope}` makes one that has.",
             )
 
 
@@ -71,12 +75,12 @@ def key_guard(store: Store, clock: Clock) -> Guard:
 
 
 def loopback_guard(fallback: Guard) -> Guard:
-    """A guard that lets everybody on this machine do everything, and asks `fallback` about those with a key.
+    """A guard that lets everybody on this machine do all but deploy, and asks `fallback` about those with a key.
 
     A web page that the operator happens to visit is somebody on this machine, too: a request whose `Host` is no
     loopback name (DNS rebinding), and an unsafe one that another origin caused, are refused.
     """
-    everybody = Caller(name="local", scopes=frozenset(SCOPES))
+    everybody = Caller(name="local", scopes=frozenset(KEYLESS_SCOPES))
 
     async def guard(request: Request) -> Caller:
         if "authorization" in request.headers:
@@ -89,7 +93,7 @@ def loopback_guard(fallback: Guard) -> Guard:
     return guard
 
 
-def open_guard(*, scopes: Sequence[Scope] = SCOPES) -> Guard:
+def open_guard(*, scopes: Sequence[Scope] = KEYLESS_SCOPES) -> Guard:
     """A guard that lets everybody do what `scopes` say: behind a proxy that authenticates, and only there.
 
     The proxy's session is the browser's: an unsafe request that another site caused is refused here, too.

@@ -18,6 +18,7 @@ from headwater.run import Window
 from headwater.store import Store
 
 if TYPE_CHECKING:
+    from headwater.deploy import Deployer
     from headwater.runtime import OnePage
 
 # Decimals are strings wherever they appear: a reader's parser must not turn an amount into a float.
@@ -49,6 +50,7 @@ class Services:
     clock: Clock
     guard: Guard
     one_page: PageOnDemand | None = None  # None: this process fetches nothing
+    deployer: Deployer | None = None  # None: nothing is deployed by way of this process
     connector_names: Mapping[str, str] = field(default_factory=dict)  # connector key → its name for people
 
     def connector_name(self, key: str) -> str:

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from headwater.errors import (
+    ConflictError,
     DeliveryError,
     HeadwaterError,
     NotFoundError,
@@ -101,6 +102,7 @@ def _status(error: HeadwaterError) -> int:
 
 _STATUSES: tuple[tuple[type[HeadwaterError], int], ...] = (
     (NotFoundError, 404),
+    (ConflictError, 409),
     (RequestError, 400),
     (RecordError, 422),
     (OperatorError, 409),

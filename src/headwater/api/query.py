@@ -104,22 +104,25 @@ def parse_instant(text: str) -> datetime | None:
 
 async def json_body(request: Request, type: type[T]) -> T:
     """The JSON body of a request as a value of `type`; an absent body reads as `{}`."""
-    declared = request.headers.get("content-length", "0")
-    if declared.isdigit() and int(declared) > BODY_BYTES_MAX:
-        raise _too_large()
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > BODY_BYTES_MAX:
-            raise _too_large()
+    body = await raw_body(request, bytes_max=BODY_BYTES_MAX)
     if body and request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
         raise ProblemError(415, "The body is no JSON.", hint="Send `Content-Type: application/json`.")
     try:
-        return msgspec.json.decode(bytes(body) or b"{}", type=type)
+        return msgspec.json.decode(body or b"{}", type=type)
     except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError) as error:
         message = str(error) or "it is nested too deeply"
         raise ProblemError(400, f"The body is not usable: {message}.", code="request.body") from error
 
 
-def _too_large() -> ProblemError:
-    return ProblemError(413, f"The body is larger than {BODY_BYTES_MAX} bytes.")
+async def raw_body(request: Request, *, bytes_max: int) -> bytes:
+    """The body of a request; one that is longer is refused, before it is read where its length is told."""
+    declared = request.headers.get("content-length", "0")
+    too_large = ProblemError(413, f"The body is larger than {bytes_max} bytes.")
+    if declared.isdigit() and int(declared) > bytes_max:
+        raise too_large
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > bytes_max:
+            raise too_large
+    return bytes(body)

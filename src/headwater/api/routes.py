@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute, Mount
@@ -10,6 +11,7 @@ from starlette.routing import BaseRoute, Mount
 from headwater.api.access import Guard
 from headwater.api.changes import ChangeResource
 from headwater.api.deliveries import DeliveryResource
+from headwater.api.deployments import DeploymentResource
 from headwater.api.endpoint import PageOnDemand, Services
 from headwater.api.problem import EXCEPTION_HANDLERS
 from headwater.api.records import RecordResource
@@ -17,6 +19,9 @@ from headwater.api.runs import RunResource
 from headwater.api.streams import StreamResource
 from headwater.clock import Clock
 from headwater.store import Store
+
+if TYPE_CHECKING:
+    from headwater.deploy import Deployer
 
 PREFIX = "/api/v1"
 
@@ -28,15 +33,24 @@ def routes(
     guard: Guard,
     one_page: PageOnDemand | None = None,
     connector_names: Mapping[str, str] | None = None,
+    deployer: Deployer | None = None,
 ) -> list[BaseRoute]:
-    """The HTTP API; `one_page` adds the sync route, `connector_names` maps connector keys to names for people."""
-    services = Services(store=store, clock=clock, guard=guard, one_page=one_page, connector_names=connector_names or {})
+    """The HTTP API; `one_page` adds the sync route, `deployer` the deploying, `connector_names` maps keys to names."""
+    services = Services(
+        store=store,
+        clock=clock,
+        guard=guard,
+        one_page=one_page,
+        deployer=deployer,
+        connector_names=connector_names or {},
+    )
     resources = (
         StreamResource(services),
         RunResource(services),
         DeliveryResource(services),
         RecordResource(services),
         ChangeResource(services),
+        DeploymentResource(services),
     )
     table: list[BaseRoute] = [route for resource in resources for route in resource.routes()]
     api = Starlette(routes=table, exception_handlers=dict(EXCEPTION_HANDLERS))

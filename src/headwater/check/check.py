@@ -27,19 +27,25 @@ def check(path: Path) -> Report:
 
     Its code is imported, without network; nothing is written.
     """
-    found = Findings()
     try:
         bundle = survey(path)
     except CheckFailedError as error:
+        found = Findings()
         found.add(code.NO_MANIFEST, MANIFEST, 1, error.message, error.hint)
         return Report(path=path, diagnostics=found.sorted(), project=None)
+    return check_bundle(bundle, path)
+
+
+def check_bundle(bundle: Bundle, path: Path) -> Report:
+    """`check` for files that were read already; diagnostics are told as of `path`."""
+    found = Findings()
     for refused in bundle.refused:
         found.add(code.FILE_REFUSED, refused.path, 1, refused.reason)
-    project = _check_bundle(bundle, path, found)
+    project = _proved(bundle, path, found)
     return Report(path=path, diagnostics=found.sorted(), project=project)
 
 
-def _check_bundle(bundle: Bundle, path: Path, found: Findings) -> Project | None:
+def _proved(bundle: Bundle, path: Path, found: Findings) -> Project | None:
     was_loaded = is_registered(bundle)
     source = register(bundle)
     subject = Subject(source=source, found=found, facts=read_facts(bundle, found))

@@ -121,12 +121,16 @@ def _projects(platform: Platform) -> list[Finding]:
     from headwater.intention import Finding
 
     findings = [
-        Finding(name=f"connector {key}", ok=True, fact=f"{project.version}, {project.path}")
+        Finding(name=f"connector {key}", ok=True, fact=f"{project.version}, {platform.origin(key)}")
         for key, project in sorted(platform.projects.items())
     ]
+    for key, path in platform.passed_over.items():
+        fact = f"{path} does not run: {key} runs from {platform.origin(key)}"
+        findings.append(Finding(name="folder", ok=True, fact=fact))
     for refused in platform.refused:
         fact = f"{refused.path}: {refused.lines[0]}" + (
             f" (and {len(refused.lines) - 1} more)" if refused.lines[1:] else ""
         )
-        findings.append(Finding(name="connector", ok=False, fact=fact, hint=f"`headwater check {refused.path}`"))
+        hint = "Deploy it again." if str(refused.path).startswith("bundle:") else f"`headwater check {refused.path}`"
+        findings.append(Finding(name="connector", ok=False, fact=fact, hint=hint))
     return findings

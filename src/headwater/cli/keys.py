@@ -14,7 +14,8 @@ from headwater.cli.session import Options, confirm, platform_options, with_platf
 if TYPE_CHECKING:
     from headwater.app import Platform
 
-SCOPES = ("read", "operate")
+SCOPES = ("read", "operate", "deploy")
+SCOPES_UNASKED = ("read", "operate")  # to deploy is to run code on the server: that is asked for by name
 
 
 @click.group(cls=NearMissGroup)
@@ -25,7 +26,7 @@ def keys() -> None:
 @keys.command("create")
 @platform_options
 @click.argument("name")
-@click.option("--scope", "scopes", multiple=True, type=click.Choice(SCOPES), default=SCOPES, show_default=True)
+@click.option("--scope", "scopes", multiple=True, type=click.Choice(SCOPES), default=SCOPES_UNASKED, show_default=True)
 @click.option("--tenant", help="Limit it to the connections of one tenant.")
 @click.option("--days", type=click.IntRange(1), help="It expires after so many days.")
 def create(options: Options, name: str, scopes: tuple[str, ...], tenant: str | None, days: int | None) -> None:

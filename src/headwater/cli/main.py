@@ -26,6 +26,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "connections": ("connections", "connections", "Add and look after connections and their secrets."),
     "deliveries": ("deliveries", "deliveries", "List, show and replay webhook deliveries."),
     "demo": ("demo", "demo", "Show the whole platform against a fake provider."),
+    "deploy": ("deploy", "deploy", "Bring a version of a connector into service."),
+    "deployments": ("deploy", "deployments", "The history of what was deployed."),
     "dev": ("project", "dev", "Serve one project and reload it when its files change."),
     "doctor": ("doctor", "doctor", "Look for what is wrong with this installation."),
     "export": ("export", "export", "Write records to JSONL, CSV or Parquet."),
@@ -33,6 +35,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "keys": ("keys", "keys", "Create keys of the HTTP API."),
     "quarantine": ("quarantine", "quarantine", "List, release or drop quarantined records."),
     "records": ("records", "records", "List records, or show one with its versions."),
+    "rollback": ("deploy", "rollback", "Return to the version that ran before."),
     "run": ("run", "run", "Carry out one run of a stream now, in the foreground."),
     "runs": ("runs", "runs", "List, show and cancel runs."),
     "serve": ("serve", "serve", "Poll on schedule, receive webhooks, show health."),
@@ -125,14 +128,15 @@ def run(arguments: list[str]) -> int:
 
 
 def _failed(error: Exception) -> int:
-    from headwater.errors import CheckFailedError, ConfigError, HeadwaterError, RequestError
+    from headwater.errors import CheckFailedError, ConfigError, ConflictError, HeadwaterError, RequestError
 
     if not isinstance(error, HeadwaterError):
         raise error
     click.echo(f"Error: {error.message} {_sentence(error.hint)}".rstrip(), err=True)
     if isinstance(error, CheckFailedError):
         return CHECK_FAILED
-    return USAGE if isinstance(error, (RequestError, ConfigError)) else FAILED
+    is_usage = isinstance(error, (RequestError, ConfigError)) and not isinstance(error, ConflictError)
+    return USAGE if is_usage else FAILED
 
 
 def _sentence(words: str) -> str:

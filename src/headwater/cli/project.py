@@ -69,11 +69,12 @@ def dev(options: Options, path: Path, port: int | None) -> int:
     """Serve the project at PATH, its schedule included, and load it again when its files change.
 
     A version that does not pass its check is not loaded: its problems are printed, and the one before goes on.
+    What was deployed to the database does not run meanwhile.
     """
     from headwater.cli.serve import serve_config
 
     project = path.resolve()
-    config = options.config(port=port, projects=(project,))
+    config = options.config(port=port, projects=(project,), bundles=False)
 
     async def reload(application: Application, stop: asyncio.Event) -> None:
         output.say(f"watching    {path}; its schedule runs")

@@ -52,6 +52,8 @@ def serve_config(config: Config, *, as_json: bool = False, beside: Beside | None
         logs.configure(chosen.log_level, chosen.log_format, application.platform.redactor)
         for refused in application.platform.refused:
             output.note(f"Warning: {refused}")
+        for key, path in application.platform.passed_over.items():
+            output.note(f"Warning: {path} does not run: {key} runs from {application.platform.origin(key)}")
         _announce(application, as_json=as_json)
 
     with only_server(config.database) as note_url:
@@ -62,15 +64,19 @@ def _announce(application: Application, *, as_json: bool) -> None:
     from headwater.config import ROLES
 
     config = application.platform.config
-    connectors = sorted(application.platform.projects)
+    platform = application.platform
+    connectors = sorted(platform.projects)
     if as_json:
-        output.print_json_line({"url": config.base_url, "database": str(config.database), "connectors": connectors})
+        known = {"url": config.base_url, "database": str(config.database), "connectors": connectors}
+        output.print_json_line(known | {"bundles": platform.activations.running})
         return
     output.say(f"dashboard   {config.base_url}/")
     output.say(f"database    {config.database}")
     if len(config.roles) < len(ROLES):
         output.say(f"roles       {', '.join(sorted(config.roles))}")
     output.say(f"connectors  {', '.join(connectors) or 'none: name their folders, or `headwater init` one'}")
+    for key in connectors:
+        output.say(f"            {key} {platform.projects[key].version} from {platform.origin(key)}")
     if not config.is_loopback and not config.dashboard_public:
         output.say("access      pages and API need a key: `headwater keys create NAME`")
     output.say("Ctrl-C stops when what runs has finished.")

@@ -31,6 +31,11 @@ async def add_bundle(db: Connection, bundle: StoredBundle) -> bool:
         created_at=to_micros(bundle.created_at),
         actor=bundle.actor,
     )
+    if added:
+        detail = {"bundle": bundle.hash, "version": bundle.version}
+        await audit(
+            db, at=bundle.created_at, actor=bundle.actor, act="bundles.add", target=bundle.connector, detail=detail
+        )
     return added > 0
 
 
@@ -74,16 +79,15 @@ async def activate_bundle(
         raise ConflictError(
             f"Another bundle of {connector} was activated meanwhile: {current}.", hint="Look at the plan again."
         )
-    version = wanted["version"]
-    detail = {"bundle": hash, "version": version, "previous": current, "plan": list(plan)}
+    detail = {"bundle": hash, "version": wanted["version"], "previous": current, "plan": list(plan)}
+    await audit(db, at=at, actor=actor, act=act, target=connector, detail=detail)
     made = await row(
         db, _sql["insert_deployment"],
-        connector=connector, hash=hash, version=version, previous=current, act=act, at=to_micros(at), actor=actor,
-        plan=document(list(plan)),
+        connector=connector, hash=hash, version=wanted["version"], previous=current, act=act, at=to_micros(at),
+        actor=actor, plan=document(list(plan)),
     )  # fmt: skip
     assert made is not None
     await execute(db, _sql["activate"], connector=connector, hash=hash, deployment_id=made["id"])
-    await audit(db, at=at, actor=actor, act=act, target=connector, detail=detail)
     return as_deployment(made)
 
 

@@ -33,6 +33,9 @@ def add_bundle(db: apsw.Connection, bundle: StoredBundle) -> bool:
         created_at=to_micros(bundle.created_at),
         actor=bundle.actor,
     )
+    if added:
+        detail = {"bundle": bundle.hash, "version": bundle.version}
+        audit(db, at=bundle.created_at, actor=bundle.actor, act="bundles.add", target=bundle.connector, detail=detail)
     return added > 0
 
 
@@ -75,16 +78,15 @@ def activate_bundle(
         raise ConflictError(
             f"Another bundle of {connector} was activated meanwhile: {current}.", hint="Look at the plan again."
         )
-    version = wanted["version"]
-    detail = {"bundle": hash, "version": version, "previous": current, "plan": list(plan)}
+    detail = {"bundle": hash, "version": wanted["version"], "previous": current, "plan": list(plan)}
+    audit(db, at=at, actor=actor, act=act, target=connector, detail=detail)
     made = row(
         db, _sql["insert_deployment"],
-        connector=connector, hash=hash, version=version, previous=current, act=act, at=to_micros(at), actor=actor,
-        plan=json_text(list(plan)),
+        connector=connector, hash=hash, version=wanted["version"], previous=current, act=act, at=to_micros(at),
+        actor=actor, plan=json_text(list(plan)),
     )  # fmt: skip
     assert made is not None
     execute(db, _sql["activate"], connector=connector, hash=hash, deployment_id=made["id"])
-    audit(db, at=at, actor=actor, act=act, target=connector, detail=detail)
     return as_deployment(made)
 
 
