@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib
 import inspect
 import os
@@ -14,7 +15,7 @@ import pytest
 
 from headwater import bundle, project
 from headwater.errors import CheckFailedError
-from headwater.project import discover, load, unload
+from headwater.project import discover, load, retire, unload
 from project_builder import CUSTOMERS, GOOD, LIB, LIBRARY, manifest, write_project
 
 RECORDS = """\
@@ -80,6 +81,23 @@ def test_a_module_that_appears_later_is_no_part_of_the_version(tmp_path: Path) -
     (folder / "src/lib/later.py").write_text("x = 1\n")
     with pytest.raises(ModuleNotFoundError, match=r"src\.lib\.later"):
         loaded.module("lib.later")
+
+
+def test_a_retired_project_is_forgotten_once_nobody_holds_it(tmp_path: Path) -> None:
+    folder = write_project(tmp_path / "shop")
+    held = load(folder)
+    package = held.package
+    retire(held)
+    assert held.module("lib.shop").API == "https://api.shop.example"
+    again = load(folder)
+    assert again.package == package
+    del held
+    gc.collect()
+    assert package in sys.modules, "the same version was loaded again meanwhile"
+    retire(again)
+    del again
+    gc.collect()
+    assert not [name for name in sys.modules if name.startswith(package)]
 
 
 def test_unloaded_functions_go_on_working(tmp_path: Path) -> None:

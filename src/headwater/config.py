@@ -73,7 +73,6 @@ class Config:
     public_url: str | None = None  # how providers reach us; the address listened on, where it is not set
     projects: tuple[Path, ...] = ()  # connector project folders
     roles: frozenset[str] = frozenset(ROLES)  # what `serve` does in this process
-    bundles: bool = True  # run what was deployed to the store, before a folder of the same connector
     slots: int = 8  # runs carried out at once
     connection_slots: int = 4  # of these, for one connection
     key: str | None = field(default=None, repr=False)  # the key ring itself, instead of `key_file`
@@ -82,6 +81,7 @@ class Config:
     pending_max: int = 100_000  # deliveries that may wait before the ingress sheds load
     metrics_public: bool = False  # serve /metrics without a key on a host that is not loopback, too
     dashboard_public: bool = False  # likewise the dashboard and the API: only behind a proxy that authenticates
+    bundles: bool = True  # run what was deployed to the store, before a folder of the same connector
     log_format: LogFormat = "text"
     log_level: str = "info"
 
@@ -286,7 +286,6 @@ _READERS: dict[str, Callable[[Any, Path], Any]] = {
     "public_url": _url,
     "projects": _paths,
     "roles": _roles,
-    "bundles": _boolean,
     "slots": _number(1, 1_000),
     "connection_slots": _number(1, 1_000),
     "key": _text,
@@ -295,6 +294,7 @@ _READERS: dict[str, Callable[[Any, Path], Any]] = {
     "pending_max": _number(1, 1_000_000_000),
     "metrics_public": _boolean,
     "dashboard_public": _boolean,
+    "bundles": _boolean,
     "log_format": _choice("text", "json"),
     "log_level": _choice("debug", "info", "warning", "error"),
 }

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from dataclasses import dataclass
@@ -38,7 +39,9 @@ async def check_apart(archive: bytes, content_hash: str) -> Verdict:
     """The verdict on a bundle; a process that ends without one, or takes too long, is a verdict too."""
     environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
     words = (sys.executable, "-P", "-m", "headwater.check.apart", content_hash)
-    process = await asyncio.create_subprocess_exec(*words, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env=environment)
+    process = await asyncio.create_subprocess_exec(
+        *words, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env=environment, start_new_session=True
+    )
     try:
         async with asyncio.timeout(SECONDS_MAX):
             answer = await _exchange(process, archive)
@@ -46,7 +49,7 @@ async def check_apart(archive: bytes, content_hash: str) -> Verdict:
         return _refused(f"The check took longer than {SECONDS_MAX:g} s.")
     finally:
         with contextlib.suppress(ProcessLookupError):
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)  # and whatever it has started
         await process.wait()
     if answer is None:
         return _refused(f"The check answered more than {ANSWER_BYTES_MAX} bytes.")
