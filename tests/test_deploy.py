@@ -24,14 +24,15 @@ from deploying import (
     until,
     version,
 )
-from headwater import activation
+from headwater import activation, deploy
 from headwater.app import Platform, open_platform
 from headwater.application import Application
 from headwater.check import apart
 from headwater.clock import SystemClock
 from headwater.deploy import BundleRefusedError, Deployer, before_newest
 from headwater.deployment import Deployment, StoredBundle
-from headwater.errors import CheckFailedError, ConflictError, DestructiveError, NotFoundError, UsageError
+from headwater.errors import CheckFailedError, ConflictError, DestructiveError, NotFoundError, RetryError, UsageError
+from headwater.stores.postgres.store import PostgresStore
 from headwater.testing.clock import START, FakeClock
 from loopback import Shop, loopback_shop
 from stored import open_store
@@ -273,6 +274,38 @@ def test_a_run_ends_on_the_version_that_it_began_with_and_the_next_takes_the_new
     opened(config_in(tmp_path / "node", projects=(tmp_path / "none",)), act)
 
 
+def test_a_run_of_a_stream_that_is_removed_meanwhile_ends_as_it_would_have(tmp_path: Path, shop: Shop) -> None:
+    more, less = version(tmp_path / "more", ORDERS), version(tmp_path / "less", SECOND)
+    shop.free.clear()
+
+    async def act(platform: Platform) -> None:
+        api = Api(Application(platform, version="test"))
+        await api.make_key()
+        await api.deploy(more)
+        await connect(platform, shop)
+        async with at_work(platform) as application:
+            api.application = application
+
+            async def are_running() -> bool:
+                return [run.state for run in await platform.store.runs()] == ["running", "running"]
+
+            await until(are_running)
+            await api.deploy(less, allow_destructive=True)
+            shop.free.set()
+
+            async def are_over() -> bool:
+                return [run.state for run in await platform.store.runs()] == ["succeeded", "succeeded"]
+
+            await until(are_over)
+            assert {run.stream: run.pages for run in await platform.store.runs()} == {"customers": 2, "orders": 2}
+            assert {one.stream for one in await platform.store.streams(at=platform.clock.now())} == {
+                "customers",
+                "events",
+            }
+
+    opened(config_in(tmp_path / "node", projects=(tmp_path / "none",)), act)
+
+
 def test_removed_streams_keep_their_data_added_ones_are_due_and_rescheduled_ones_get_the_new_tick(
     tmp_path: Path, shop: Shop
 ) -> None:
@@ -349,6 +382,46 @@ def test_another_node_takes_up_what_was_activated(tmp_path: Path) -> None:
             assert two.project("shop").connector.version == "0.1.0"
 
     opened(chosen, act)
+
+
+def test_nodes_on_one_postgresql_take_up_what_one_of_them_activated(tmp_path: Path, postgres_url: str) -> None:
+    def node() -> Platform:
+        clock = SystemClock()
+        return Platform(config=config_in(tmp_path), clock=clock, store=PostgresStore(postgres_url, clock))
+
+    async def story() -> None:
+        one, two = node(), node()
+        await one.store.open()
+        await two.store.open()
+        try:
+            deployer = Deployer(one.store, one.clock, projects=one.projects, activated=one.activations.look)
+            first, second = [
+                await received(deployer, folder)
+                for folder in (version(tmp_path / "1"), version(tmp_path / "2", ORDERS))
+            ]
+            for bundle in (first, second):
+                await deployer.activate(await deployer.plan(bundle), act="deploy", actor="ci")
+                assert [project.content_hash for project in await two.activations.look()] == [bundle]
+                assert await two.activations.look() == []
+            await deployer.activate(await deployer.plan_rollback("shop"), act="rollback", actor="ci")
+            await two.activations.look()
+            assert two.activations.running == one.activations.running == {"shop": first}
+        finally:
+            await one.store.close()
+            await two.store.close()
+
+    asyncio.run(story())
+
+
+def test_more_checks_than_may_wait_are_asked_to_come_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deploy, "CHECKS_MAX", 1)
+
+    async def story(deployer, store):
+        folders = [version(tmp_path / "1"), version(tmp_path / "2", SECOND)]
+        results = await asyncio.gather(*(received(deployer, folder) for folder in folders), return_exceptions=True)
+        assert {type(one) for one in results} == {str, RetryError}
+
+    with_deployer(story)
 
 
 def test_a_node_that_does_not_know_a_runs_stream_yet_looks_first(tmp_path: Path, shop: Shop) -> None:

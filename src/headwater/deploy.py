@@ -15,16 +15,17 @@ from typing import Any
 import msgspec
 
 from headwater.archive import unpack
-from headwater.check.apart import check_apart
+from headwater.check.apart import Verdict, check_apart
 from headwater.clock import Clock
 from headwater.deployment import Act, Deployment, StoredBundle
 from headwater.difference import Change, compare
-from headwater.errors import CheckFailedError, DestructiveError, NotFoundError, UsageError, near_miss
+from headwater.errors import CheckFailedError, DestructiveError, NotFoundError, RetryError, UsageError, near_miss
 from headwater.intention import LIST_LIMIT_MAX
 from headwater.outline import Outline, decode, encode, outline
 from headwater.project import Project
 from headwater.store import Store
 
+CHECKS_MAX = 4  # under way or waiting, in one process; whoever comes then is asked to come again
 HASH_CHARACTERS_MIN = 6  # of a beginning that stands for the whole
 
 
@@ -89,6 +90,7 @@ class Deployer:
         self._projects = projects
         self._activated = activated
         self._checking = asyncio.Lock()  # a check takes a process and its memory: one at a time
+        self._checks = 0
 
     async def receive(self, archive: bytes, *, content_hash: str, actor: str) -> Received:
         """Check a bundle and store it; one that is stored already is not checked again.
@@ -146,9 +148,7 @@ class Deployer:
         known = await self._store.bundle(content_hash)
         if known is not None and known.archive == archive:
             return Received(bundle=known, is_new=False)
-        await asyncio.to_thread(unpack, archive, content_hash=content_hash)
-        async with self._checking:
-            verdict = await check_apart(archive, content_hash)
+        verdict = await self._checked(archive, content_hash)
         if verdict.outline is None:
             raise BundleRefusedError(lines=verdict.lines)
         bundle = StoredBundle(
@@ -162,6 +162,17 @@ class Deployer:
             actor=actor,
         )
         return Received(bundle=bundle, is_new=True, lines=verdict.lines)
+
+    async def _checked(self, archive: bytes, content_hash: str) -> Verdict:
+        if self._checks >= CHECKS_MAX:
+            raise RetryError(f"{CHECKS_MAX} bundles are being checked.", hint="Send it again.")
+        self._checks += 1
+        try:
+            async with self._checking:
+                await asyncio.to_thread(unpack, archive, content_hash=content_hash)
+                return await check_apart(archive, content_hash)
+        finally:
+            self._checks -= 1
 
     async def _planned(self, wanted: Wanted) -> Plan:
         if wanted.rollback and wanted.connector:

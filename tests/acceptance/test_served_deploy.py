@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from served import Answer, headwater, serving, until
 
-from deploying import LIB_BROKEN, ORDERS, SECOND, version
+from deploying import CUSTOMERS, LIB_BROKEN, ORDERS, SECOND, version
 from loopback import API_KEY, WEBHOOK_SECRET, Shop, loopback_shop
 
 SECRETS = json.dumps({"api_key": API_KEY, "webhook_secret": WEBHOOK_SECRET})
@@ -111,3 +111,21 @@ def test_what_cannot_be_is_told_with_its_exit_code(tmp_path: Path) -> None:
         gone = headwater(tmp_path, "deployments", "--to", "http://127.0.0.1:9", HEADWATER_API_KEY=key)
         assert (gone.code, "could not be reached" in gone.err) == (1, True)
         assert headwater(tmp_path, "deploy", "nowhere").code == 3
+
+
+def test_what_passes_here_and_not_on_the_server_is_refused_with_the_servers_lines(tmp_path: Path) -> None:
+    needs = 'import os\n\nassert "ALLOWED" in os.environ\n'
+    folder = version(tmp_path / "author" / "one", files={"src/lib/extra.py": needs})
+    customers = folder / CUSTOMERS
+    customers.write_text(
+        customers.read_text().replace("from ...lib.shop", "from ...lib import extra\nfrom ...lib.shop")
+    )
+    key = key_in(tmp_path, "deploy")
+    with serving(tmp_path) as server:
+        words = ("deploy", "one", "--to", server.url, "--json")
+        refused = headwater(tmp_path / "author", *words, HEADWATER_API_KEY=key, ALLOWED="1")
+        assert refused.code == 3, refused
+        assert refused.json["ok"] is False
+        assert any(line.startswith("src/lib/extra.py:3: HW103") for line in refused.json["lines"]), refused.json
+        assert "did not pass its check" in refused.err
+    assert headwater(tmp_path, "deployments", "--json").json == []
