@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from headwater.node import SharedStore
     from headwater.redaction import Redactor
     from headwater.runtime import Runner
+    from headwater.transfer import Report, Transferred
     from headwater.transport import Transport
 
 NAMES_SHOWN_MAX = 10
@@ -372,6 +373,40 @@ async def _brought_to_life(
         yield
     finally:
         await sockets.close()
+
+
+async def copy_store(config: Config, clock: Clock, *, to: DatabaseUrl, report: Report) -> Transferred:
+    """Carry the embedded installation over into the PostgreSQL database `to`, and make its typed views there.
+
+    A connector project that is refused has its views made when it is loaded. See `transfer` for what is raised.
+    """
+    assert isinstance(config.database, Path), "only a file is copied"
+    store = _postgres_store(to, clock, allow_unsafe=config.database_unsafe)
+    from headwater.stores.postgres import target
+    from headwater.stores.sqlite import source
+    from headwater.transfer import transfer
+
+    with source.opened(config.database) as ours:
+        async with target.opened(to.url, allow_unsafe=config.database_unsafe) as theirs:
+            done = await transfer(ours, theirs, clock=clock, report=report)
+    await store.open()
+    try:
+        await store.declare_types(await asyncio.to_thread(_types_of, project_paths(config)))
+    finally:
+        await store.close()
+    return done
+
+
+def _types_of(paths: Sequence[Path]) -> dict[str, Sequence[TypeColumn]]:
+    from headwater.check.check import check
+    from headwater.project import unload
+
+    found: dict[str, Sequence[TypeColumn]] = {}
+    for path in paths:
+        if (project := check(path).project) is not None:
+            found |= {name: _type_columns(one) for name, one in project.types.items()}
+            unload(project.package)
+    return found
 
 
 def make_engine(config: Config, clock: Clock) -> Engine:

@@ -30,6 +30,12 @@ NAMES = frozenset(
         "tick.after_commit",
         "migration.before_commit",
         "replay.before_commit",
+        "copy.begun",
+        "copy.before_batch_commit",
+        "copy.after_batch_commit",
+        "copy.numbered",
+        "copy.before_end_commit",
+        "copy.after_end_commit",
     }
 )
 

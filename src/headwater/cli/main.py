@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "check": ("project", "check", "Prove connector projects, all problems at once."),
     "checkpoints": ("checkpoints", "checkpoints", "Show, set or reset where a stream goes on."),
     "connections": ("connections", "connections", "Add and look after connections and their secrets."),
+    "db": ("db", "db", "Carry this installation over to PostgreSQL."),
     "deliveries": ("deliveries", "deliveries", "List, show and replay webhook deliveries."),
     "demo": ("demo", "demo", "Show the whole platform against a fake provider."),
     "deploy": ("deploy", "deploy", "Bring a version of a connector into service."),

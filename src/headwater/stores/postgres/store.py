@@ -42,6 +42,7 @@ from headwater.stores.postgres.examine import examine, require
 from headwater.stores.postgres.migrate import known, migrate
 from headwater.stores.postgres.numbers import Numbers
 from headwater.stores.postgres.signals import Signals
+from headwater.stores.postgres.target import require_whole
 from headwater.stores.postgres.watch import Watch
 
 GATHERED_MAX = 500  # pages, or calls that append or finish deliveries, that are carried out together
@@ -102,10 +103,11 @@ class PostgresStore:
         self._dones: Gather[DeliveryCommit, CommitResult] = Gather(self._finish_deliveries, items_max=GATHERED_MAX)
 
     async def open(self) -> None:
-        """See `Store.open`; `StartError` where the server does not keep what it acknowledges."""
+        """See `Store.open`; `StartError` where the server may lose what it acknowledged, or holds half a copy."""
         async with self._database.alone() as db:
             with translating():
                 await require(db, allow_unsafe=self._allow_unsafe)
+                await require_whole(db)
                 await migrate(db, known())
         await self._database.open()
 
