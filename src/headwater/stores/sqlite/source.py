@@ -100,7 +100,7 @@ class SQLiteSource:
         if missing or left:
             raise SchemaError(
                 f"The two stores differ in what they keep: {', '.join(sorted(missing | left))}.",
-                hint="This version cannot copy it; nothing was written.",
+                hint="This version cannot copy it; no row was.",
             )
 
     def count(self, table: Table) -> int:
