@@ -91,11 +91,12 @@ class Application:
         """Work until `drain`; raises `StoreUnavailableError` when the store cannot write any more."""
         self.platform.live.prepare()
         await install_engine(self.platform.config)
+        if self._presence is not None:
+            await self._presence.beat()  # before the first tick, which asks how many slots there are
         runner = self.platform.live.runner
         work: list[Coroutine[Any, Any, object]] = [self._drained.wait()]
         beside: list[Coroutine[Any, Any, object]] = [self._watch_store(), self._follow_activations()]
         if self._presence is not None:
-            await self._presence.beat()  # before the first tick, which asks how many slots there are
             beside.append(self._presence.serve())
             beside.append(self._presence.hear(self._heard))
         if "ticker" in self._roles:

@@ -61,6 +61,21 @@ def sender(folder: Path, server: Server) -> Sender:
     return Sender(server.url + shown["webhook_url"].removeprefix("http://127.0.0.1:8700"))
 
 
+def refuse_for_a_while(server: Server, provider: Sender) -> None:
+    """The database is away: each delivery is answered 503 in time, and the process neither spins nor ends."""
+    begun, cpu, lines = time.monotonic(), cpu_seconds(server), server.err.count("\n")
+    answers = []
+    while time.monotonic() - begun < OUTAGE_SECONDS or len(answers) < 2:
+        answers.append(provider.send())
+    assert {(status, retry_after) for status, retry_after, _ in answers} == {(503, "5")}, server.err
+    assert answers[0][2] < ANSWER_SECONDS_MAX
+    assert max(seconds for *_, seconds in answers[1:]) < ANSWER_SECONDS_MAX / 3
+    lasted = time.monotonic() - begun
+    assert cpu_seconds(server) - cpu < CPU_SHARE_MAX * lasted
+    assert server.err.count("\n") - lines < LINES_A_SECOND_MAX * lasted
+    assert server.process.poll() is None
+
+
 def test_a_database_that_is_stopped_and_started_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
     shop_project(tmp_path / "shop")
     with own_server() as database, loopback_shop() as shop:
@@ -75,18 +90,8 @@ def test_a_database_that_is_stopped_and_started_loses_nothing_that_was_acknowled
             # One that is claimed when the database goes waits for its claim to lapse: too long for this test.
             until(lambda: all(one["state"] == "done" for one in listed(tmp_path, "deliveries")))
             database.stop()
-            begun, cpu, lines = time.monotonic(), cpu_seconds(server), server.err.count("\n")
             shop.free.set()
-            answers = []
-            while time.monotonic() - begun < OUTAGE_SECONDS or len(answers) < 2:
-                answers.append(provider.send())
-            assert {(status, retry_after) for status, retry_after, _ in answers} == {(503, "5")}, server.err
-            assert answers[0][2] < ANSWER_SECONDS_MAX
-            assert max(seconds for *_, seconds in answers[1:]) < ANSWER_SECONDS_MAX / 3
-            lasted = time.monotonic() - begun
-            assert cpu_seconds(server) - cpu < CPU_SHARE_MAX * lasted
-            assert server.err.count("\n") - lines < LINES_A_SECOND_MAX * lasted
-            assert server.process.poll() is None
+            refuse_for_a_while(server, provider)
             database.start()
             back = time.monotonic()
             until(lambda: provider.send()[0] == 200)
