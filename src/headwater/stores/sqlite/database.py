@@ -21,7 +21,7 @@ MEMORY = ":memory:"
 BUSY_TIMEOUT_MILLISECONDS = 10_000  # another process may hold the write lock for a batch of its own
 PAGE_BYTES = 8192
 WAL_PAGES = 16_000  # 128 MB before the writer moves the log into the file
-WRITER_CACHE_KIB = 32 * 1024
+WRITER_CACHE_KIB = 24 * 1024
 READER_CACHE_KIB = 16 * 1024
 
 Row = dict[str, Any]
