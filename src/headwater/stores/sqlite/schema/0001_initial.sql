@@ -245,7 +245,6 @@ CREATE TABLE versions (
     version INTEGER NOT NULL,
     deleted INTEGER NOT NULL,
     stale INTEGER NOT NULL,
-    by_object INTEGER NOT NULL,
     previous INTEGER,
     as_of INTEGER NOT NULL,
     hash BLOB NOT NULL,
@@ -364,39 +363,6 @@ CREATE TABLE audit (
     target TEXT NOT NULL,
     detail TEXT NOT NULL
 ) STRICT;
-
--- A connector's versions, named by the hash of their content, and which of them runs.
-CREATE TABLE bundles (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    hash TEXT NOT NULL UNIQUE,
-    connector TEXT NOT NULL,
-    version TEXT NOT NULL,
-    outline TEXT NOT NULL,
-    archive BLOB NOT NULL,
-    archive_bytes INTEGER NOT NULL,
-    created_at INTEGER NOT NULL,
-    actor TEXT NOT NULL
-) STRICT;
-
-CREATE TABLE deployments (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    connector TEXT NOT NULL,
-    bundle TEXT NOT NULL REFERENCES bundles (hash),
-    version TEXT NOT NULL,
-    previous TEXT,
-    act TEXT NOT NULL,
-    activated_at INTEGER NOT NULL,
-    actor TEXT NOT NULL,
-    plan TEXT NOT NULL
-) STRICT;
-CREATE INDEX deployments_connector ON deployments (connector, id);
-
--- The one row that a deploy compares and sets.
-CREATE TABLE activations (
-    connector TEXT PRIMARY KEY,
-    bundle TEXT NOT NULL REFERENCES bundles (hash),
-    deployment_id INTEGER NOT NULL REFERENCES deployments (id)
-) STRICT, WITHOUT ROWID;
 
 CREATE TABLE api_keys (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
