@@ -56,7 +56,7 @@ requirements: $(VENV)/.ready
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade \
 		pyproject.toml -o requirements/run.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade \
-		--extra parquet --extra postgres --group dev pyproject.toml -o requirements/dev.txt
+		--extra parquet --extra postgres --extra otel --group dev pyproject.toml -o requirements/dev.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade \
 		--group bench pyproject.toml -o requirements/bench.txt
 
