@@ -50,6 +50,7 @@ class Application:
     def __init__(self, platform: Platform, *, version: str, base_url: str | None = None) -> None:
         config, live = platform.config, platform.live
         self.platform = platform
+        self._base_url = base_url
         self._roles = config.roles
         self._slots = config.slots
         self._drained = asyncio.Event()
@@ -179,7 +180,15 @@ class Application:
         if "dashboard" not in self._roles:
             return Starlette(routes=own)
         names = self._connector_names
-        pages = views.routes(store=store, clock=clock, guard=guard, connector_names=names, version=version)
+        pages = views.routes(
+            store=store,
+            clock=clock,
+            guard=guard,
+            connector_names=names,
+            version=version,
+            installation=self.platform,
+            public_url=self._base_url,
+        )
         return Starlette(
             routes=[
                 *api.routes(

@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 from headwater import health
 from headwater.dashboard.picture import BarPicture, StripPicture, bar_picture, strip_picture
 from headwater.dashboard.strip import Cell, summary
+from headwater.dashboard.tone import tone
 from headwater.health import Status, StreamReport
 from headwater.intention import StoredConnection
 
@@ -225,16 +226,11 @@ def _chips(reports: Sequence[StreamReport], filters: Filters) -> list[Chip]:
                 count=counted.get(status, 0),
                 url=filters.url(status=status.value),
                 is_on=filters.status == status.value,
-                css=css_class(status),
+                css=tone(status.value),
             )
             for status in chosen
         ),
     ]
-
-
-def css_class(status: Status) -> str:
-    """The name of a status in the style sheet."""
-    return status.value.replace(" ", "-")
 
 
 def _sentence(reports: Sequence[StreamReport]) -> str:

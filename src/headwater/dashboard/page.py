@@ -15,8 +15,9 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from headwater import health
-from headwater.dashboard.overview import css_class
+from headwater.dashboard.address import path as path_of
 from headwater.dashboard.picture import legend, moment
+from headwater.dashboard.tone import tone
 
 HERE = Path(__file__).parent
 STATIC_PATH = "/static"
@@ -57,8 +58,10 @@ class Pages:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._environment.globals.update(asset=lambda name: self._assets[name].url, legend=legend)
-        self._environment.filters.update(moment=moment, iso=_iso, css=css_class, duration=health.duration)
+        self._environment.globals.update(asset=lambda name: self._assets[name].url, legend=legend, path=path_of)
+        self._environment.filters.update(
+            moment=moment, iso=_iso, tone=tone, duration=health.duration, number="{:,}".format, span=span, size=size
+        )
 
     def render(self, template: str, *, status: int = 200, **values: Any) -> Response:
         """A page."""
@@ -82,6 +85,25 @@ def _asset(path: Path) -> Asset:
     content = path.read_bytes()
     version = blake2b(content, digest_size=6).hexdigest()
     return Asset(content=content, media_type=MEDIA_TYPES[path.suffix], url=f"{STATIC_PATH}/{path.name}?v={version}")
+
+
+def span(seconds: float | None) -> str:
+    """How long something took: "40 ms", "1.2 s", then as `health.duration`."""
+    if seconds is None:
+        return "–"
+    if seconds < 1:
+        return f"{round(seconds * 1000)} ms"
+    return f"{seconds:.1f} s" if seconds < 10 else health.duration(seconds)
+
+
+def size(count: int) -> str:
+    """Bytes in the unit that a reader needs."""
+    value = float(count)
+    for unit in ("bytes", "KB", "MB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "bytes" or value >= 10 else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} GB"
 
 
 def _iso(instant: datetime) -> str:
