@@ -67,7 +67,7 @@ class FakePages:
         return self.result
 
 
-async def make_key(store, clock, *, scopes=("read", "operate"), tenant=None, expires_at=None):
+async def make_key(store, clock, *, scopes=("read", "payloads", "operate"), tenant=None, expires_at=None):
     key = new_api_key()
     await store.add_api_key(
         name="test", hash=api_key_hash(key), scopes=scopes, tenant=tenant, at=clock.now(), expires_at=expires_at

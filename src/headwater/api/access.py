@@ -1,10 +1,14 @@
-"""Who calls, and what they may do: API keys, their scopes, and the tenant that a key is limited to."""
+"""Who calls, and what they may do: their scopes, and the tenant that they are limited to.
+
+read ── payloads (`reveal.py`) ── operate ── deploy ── admin        none of these includes another
+"""
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from ipaddress import ip_address
 from typing import Literal
@@ -17,13 +21,16 @@ from headwater.clock import Clock
 from headwater.intention import StoredConnection
 from headwater.store import Store
 
-Scope = Literal["read", "operate", "deploy"]
+# `read` shows everything but what providers sent, `payloads` that too, `admin` is for accounts and keys.
+Scope = Literal["read", "payloads", "operate", "deploy", "admin"]
 # What somebody without a key may do, where that is allowed at all: to deploy is to run code here, and takes a key.
-KEYLESS_SCOPES: tuple[Scope, ...] = ("read", "operate")
+KEYLESS_SCOPES: tuple[Scope, ...] = ("read", "payloads", "operate")
 KEY_PREFIX = "hw_"
 KEY_BYTES = 32
 KEY_CHARACTERS_MAX = 256
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+logger = logging.getLogger("headwater.access")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,16 +40,25 @@ class Caller:
     name: str
     scopes: frozenset[str]
     tenant: str | None = None  # sees the connections of this tenant alone; None sees all
+    is_program: bool = False  # holds a key: what it may see was decided, and written down, when the key was made
+    is_person: bool = False  # signed in with a password
+    csrf: str = field(default="", repr=False)  # what each form of this session must bring; "" where there is none
+
+    def may(self, scope: Scope) -> bool:
+        """Whether the caller has the scope."""
+        return scope in self.scopes
 
     def require(self, scope: Scope) -> None:
         """Refuse with 403 unless the caller has the scope."""
-        if scope not in self.scopes:
-            raise ProblemError(
-                403,
-                f"The key `{self.name}` has no `{scope}` scope.",
-                code="request.scope",
-                hint=f"`headwater keys create NAME --scope {scope}` makes one that has.",
-            )
+        if self.may(scope):
+            return
+        logger.warning("Refused: %s has no scope %s.", self.name, scope)
+        raise ProblemError(
+            403,
+            f"{'The key ' if self.is_program else ''}`{self.name}` has no `{scope}` scope.",
+            code="request.scope",
+            hint=f"`headwater keys create NAME --scope {scope}` makes a key that has." if self.is_program else "",
+        )
 
 
 Guard = Callable[[Request], Awaitable[Caller]]  # raises `ProblemError` 401 for nobody
@@ -69,7 +85,7 @@ def key_guard(store: Store, clock: Clock) -> Guard:
         found = await store.api_key(api_key_hash(key), at=clock.now())
         if found is None:
             raise _unauthorized("This API key is not known, or has expired.")
-        return Caller(name=found.name, scopes=frozenset(found.scopes), tenant=found.tenant)
+        return Caller(name=found.name, scopes=frozenset(found.scopes), tenant=found.tenant, is_program=True)
 
     return guard
 

@@ -14,6 +14,7 @@ from headwater.api.access import Caller, visible, visible_connection
 from headwater.api.endpoint import Services, endpoint
 from headwater.api.problem import ProblemError, not_found
 from headwater.api.query import INTEGER_MAX, Query, json_body
+from headwater.api.reveal import change_as, opened
 from headwater.feed import Consumer
 from headwater.intention import Feed
 from headwater.sink import changes
@@ -66,7 +67,9 @@ class ChangeResource:
         names = {"connection": connection, "type": kind, "tenant": caller.tenant or tenant}
         feed = await self._feed(after, limit=limit, wait=wait, names=names)
         connectors = {key: one.connector for key, one in (await visible(caller, self._store)).items()}
-        return {"data": changes(feed.changes, connectors), "position": feed.position, "high_water": feed.high_water}
+        shown = await opened(caller, self._store, self._clock, target=f"changes after {after}")
+        data = [change_as(one, shown=shown) for one in changes(feed.changes, connectors)]
+        return {"data": data, "position": feed.position, "high_water": feed.high_water}
 
     async def consumer(self, request: Request, caller: Caller) -> Any:
         """How far a consumer has come."""

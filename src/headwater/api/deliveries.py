@@ -16,6 +16,7 @@ from headwater.api.access import Caller, selected, visible_connection
 from headwater.api.endpoint import Services, endpoint, entry_of, listing, newest
 from headwater.api.problem import ProblemError, not_found
 from headwater.api.query import INTEGER_MAX, Query, json_body
+from headwater.api.reveal import change_as, delivery_as, opened, quarantined_as, rejection_as
 from headwater.delivery import Delivery, DeliveryFilter, DeliveryState
 from headwater.record import QuarantinedRecord
 from headwater.sink import changes
@@ -108,8 +109,10 @@ class DeliveryResource:
         Query(request).done()
         found = await self._visible(request, caller)
         connectors = {found.connection: found.connector}
+        shown = await opened(caller, self._store, self._clock, target=f"delivery {found.id}")
         versions = changes(await self._store.versions_of_delivery(found.id), connectors)
-        return entry_of(found, without=("body",)) | _body(found.body) | {"changes": versions}
+        entry = entry_of(delivery_as(found, shown=shown), without=("body",)) | _body(found.body if shown else None)
+        return entry | {"changes": [change_as(one, shown=shown) for one in versions]}
 
     async def replay(self, request: Request, caller: Caller) -> Any:
         """Make the deliveries that match pending again; `dry_run` counts them first."""
@@ -149,11 +152,11 @@ class DeliveryResource:
         connection, tenant, limit = query.text("connection"), query.text("tenant"), query.limit()
         query.done()
         keys = await selected(caller, self._store, connection=connection, tenant=tenant)
-        if keys is None:
-            return {"data": await self._store.rejections(limit=limit), "next_cursor": None}
-        found = [one for key in keys for one in await self._store.rejections(connection=key, limit=limit)]
+        each = [None] if keys is None else keys
+        found = [one for key in each for one in await self._store.rejections(connection=key, limit=limit)]
         found.sort(key=lambda one: one.last_at, reverse=True)
-        return {"data": found[:limit], "next_cursor": None}
+        shown = await opened(caller, self._store, self._clock, target="rejections")
+        return {"data": [rejection_as(one, shown=shown) for one in found[:limit]], "next_cursor": None}
 
     async def quarantine(self, request: Request, caller: Caller) -> Any:
         """Records set aside, newest first."""
@@ -168,7 +171,10 @@ class DeliveryResource:
             return await self._store.quarantined(connection=key, stream=stream, state=wanted, after=after, limit=limit)
 
         keys = await selected(caller, self._store, connection=connection, tenant=tenant)
-        return listing(await newest(keys, fetch, limit=limit), limit=limit, cursor=lambda one: one.id)
+        found = await newest(keys, fetch, limit=limit)
+        shown = await opened(caller, self._store, self._clock, target="quarantine")
+        page = [quarantined_as(one, shown=shown) for one in found]
+        return listing(page, limit=limit, cursor=lambda one: one.id)
 
     async def _visible(self, request: Request, caller: Caller) -> Delivery:
         found = await self._store.delivery(request.path_params["id"])
@@ -182,8 +188,10 @@ class DeliveryResource:
 
 
 def _body(body: bytes | None) -> dict[str, Any]:
-    """The bytes as received: as text where they are UTF-8, else in base 64."""
+    """The bytes as received: as text where they are UTF-8, else in base 64; null where they are not shown."""
+    if body is None:
+        return {"body": None, "body_encoding": None}
     try:
-        return {"body": (body or b"").decode(), "body_encoding": "utf-8"}
+        return {"body": body.decode(), "body_encoding": "utf-8"}
     except UnicodeDecodeError:
-        return {"body": b64encode(body or b"").decode(), "body_encoding": "base64"}
+        return {"body": b64encode(body).decode(), "body_encoding": "base64"}

@@ -14,6 +14,7 @@ from headwater.api.access import Caller, selected, visible, visible_connection
 from headwater.api.endpoint import Services, endpoint, listing
 from headwater.api.problem import ProblemError, not_found
 from headwater.api.query import Query
+from headwater.api.reveal import change_as, opened
 from headwater.record import Record, Version, record_cursor
 from headwater.sink import change
 
@@ -64,25 +65,30 @@ class RecordResource:
                 break
         page = listing(found, limit=limit, cursor=record_cursor, position=position)
         connectors = await self._connectors(caller)
-        page["data"] = [_record_entry(one, connectors) for one in found]
+        shown = await opened(caller, self._store, self._clock, target="records")
+        page["data"] = [_record_entry(one, connectors, shown=shown) for one in found]
         return page
 
     async def record(self, request: Request, caller: Caller) -> Any:
         """One current record."""
         Query(request).done()
-        found = await self._store.record(*await self._names(request, caller))
+        names = await self._names(request, caller)
+        found = await self._store.record(*names)
         if found is None:
             raise not_found("record")
-        return _record_entry(found, await self._connectors(caller))
+        shown = await opened(caller, self._store, self._clock, target=f"record {'/'.join(names)}")
+        return _record_entry(found, await self._connectors(caller), shown=shown)
 
     async def versions(self, request: Request, caller: Caller) -> Any:
         """The whole history of a record, newest first, stale observations included."""
         Query(request).done()
-        found = await self._store.versions(*await self._names(request, caller))
+        names = await self._names(request, caller)
+        found = await self._store.versions(*names)
         if not found:
             raise not_found("record")
         connectors = await self._connectors(caller)
-        return {"data": [_version_entry(one, connectors) for one in found], "next_cursor": None}
+        shown = await opened(caller, self._store, self._clock, target=f"record {'/'.join(names)}")
+        return {"data": [_version_entry(one, connectors, shown=shown) for one in found], "next_cursor": None}
 
     async def _names(self, request: Request, caller: Caller) -> tuple[str, str, str]:
         parameters = request.path_params
@@ -96,12 +102,16 @@ class RecordResource:
         return {key: one.connector for key, one in (await visible(caller, self._store)).items()}
 
 
-def _record_entry(record: Record, connectors: Mapping[str, str]) -> dict[str, Any]:
-    return {"deleted": record.deleted, **msgspec.structs.asdict(change(record.current, connectors))}
+def _record_entry(record: Record, connectors: Mapping[str, str], *, shown: bool) -> dict[str, Any]:
+    return {"deleted": record.deleted, **_change_entry(record.current, connectors, shown=shown)}
 
 
-def _version_entry(version: Version, connectors: Mapping[str, str]) -> dict[str, Any]:
-    return {"stale": version.stale, **msgspec.structs.asdict(change(version, connectors))}
+def _version_entry(version: Version, connectors: Mapping[str, str], *, shown: bool) -> dict[str, Any]:
+    return {"stale": version.stale, **_change_entry(version, connectors, shown=shown)}
+
+
+def _change_entry(version: Version, connectors: Mapping[str, str], *, shown: bool) -> dict[str, Any]:
+    return msgspec.structs.asdict(change_as(change(version, connectors), shown=shown))
 
 
 def _check_cursor(after: str | None) -> None:

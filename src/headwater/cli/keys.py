@@ -14,8 +14,8 @@ from headwater.cli.session import Options, confirm, platform_options, with_platf
 if TYPE_CHECKING:
     from headwater.app import Platform
 
-SCOPES = ("read", "operate", "deploy")
-SCOPES_UNASKED = ("read", "operate")  # to deploy is to run code on the server: that is asked for by name
+SCOPES = ("read", "payloads", "operate", "deploy", "admin")
+SCOPES_UNASKED = ("read", "payloads", "operate")  # to deploy is to run code on the server: that is asked for by name
 
 
 @click.group(cls=NearMissGroup)

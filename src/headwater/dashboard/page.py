@@ -15,6 +15,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from headwater import health
+from headwater.api.csrf import csrf_field
 from headwater.dashboard.address import path as path_of
 from headwater.dashboard.picture import legend, moment
 from headwater.dashboard.tone import tone
@@ -58,14 +59,16 @@ class Pages:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._environment.globals.update(asset=lambda name: self._assets[name].url, legend=legend, path=path_of)
+        self._environment.globals.update(
+            asset=lambda name: self._assets[name].url, legend=legend, path=path_of, csrf=csrf_field
+        )
         self._environment.filters.update(
             moment=moment, iso=_iso, tone=tone, duration=health.duration, number="{:,}".format, span=span, size=size
         )
 
     def render(self, template: str, *, status: int = 200, **values: Any) -> Response:
-        """A page."""
-        text = self._environment.get_template(template).render(**values)
+        """A page; each form that posts holds `{{ csrf() }}`."""
+        text = self._environment.get_template(template).render(**({"csrf_field": csrf_field()} | values))
         return HTMLResponse(text, status_code=status, headers=dict(SECURITY_HEADERS))
 
     def static_route(self) -> Route:
