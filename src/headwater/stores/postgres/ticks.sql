@@ -46,8 +46,11 @@ UPDATE deliveries SET lease_until = NULL WHERE state = 'pending' AND lease_until
 -- The streams whose tick has come, and whether their run before is still under way.
 SELECT s.id, s.connection_id, s.schedule, s.timezone, s.next_tick_at, r.id IS NOT NULL AS is_running
 FROM streams s
-JOIN connections c ON c.id = s.connection_id AND c.paused_at IS NULL
-LEFT JOIN runs r ON r.stream_id = s.id AND r.window_id IS NULL AND r.state IN ('scheduled', 'running', 'retrying')
+CROSS JOIN LATERAL (SELECT id FROM connections WHERE id = s.connection_id AND paused_at IS NULL LIMIT 1) c
+LEFT JOIN LATERAL (
+    SELECT id FROM runs WHERE stream_id = s.id AND window_id IS NULL AND state IN ('scheduled', 'running', 'retrying')
+    LIMIT 1
+) r ON true
 WHERE s.next_tick_at <= %(at)s AND s.next_tick_at IS NOT NULL AND s.declared AND s.paused_at IS NULL
     AND s.connection_id = ANY(%(held)s::bigint[])
 ORDER BY s.next_tick_at, s.id LIMIT %(limit)s;
@@ -104,24 +107,26 @@ ORDER BY connection_id, place;
 
 -- name: waiting_runs
 -- The runs that may be admitted now: smaller priority first, connections in turn, none beyond its connection's cap.
-WITH running AS (
-    SELECT connection_id, count(*) AS n FROM runs WHERE state = 'running' GROUP BY connection_id
-), waiting AS (
-    SELECT r.id, r.priority, r.due_at, coalesce(running.n, 0) AS running,
-        row_number() OVER (PARTITION BY r.connection_id ORDER BY r.priority, r.due_at, r.id) AS place,
-        row_number() OVER (PARTITION BY r.connection_id, r.priority ORDER BY r.due_at, r.id) AS turn
-    FROM runs r
-    JOIN streams s ON s.id = r.stream_id
-    JOIN connections c ON c.id = r.connection_id
-    LEFT JOIN backfills b ON b.id = r.backfill_id
-    LEFT JOIN running ON running.connection_id = r.connection_id
-    WHERE r.state IN ('scheduled', 'retrying') AND r.due_at <= %(at)s AND r.connection_id = ANY(%(held)s::bigint[])
-        AND c.paused_at IS NULL AND s.paused_at IS NULL AND s.declared
-        AND (s.blocked_until IS NULL OR s.blocked_until <= %(at)s)
-        AND (b.id IS NULL OR b.state = 'running')
-)
-SELECT id FROM waiting WHERE place + running <= %(per_connection_max)s
-ORDER BY priority, turn + running, due_at, id LIMIT %(limit)s;
+-- No more is looked at of a connection than its cap allows. What a run belongs to is looked up by its key: the planner
+-- is left no other way, whatever it knows of the tables.
+SELECT r.id FROM unnest(%(held)s::bigint[]) AS h (id)
+CROSS JOIN LATERAL (SELECT id FROM connections WHERE id = h.id AND paused_at IS NULL LIMIT 1) c
+CROSS JOIN LATERAL (SELECT count(*) AS n FROM runs WHERE connection_id = h.id AND state = 'running') running
+CROSS JOIN LATERAL (
+    SELECT id, priority, due_at, row_number() OVER (PARTITION BY priority ORDER BY due_at, id) AS turn
+    FROM (
+        SELECT w.id, w.priority, w.due_at FROM runs w
+        CROSS JOIN LATERAL (
+            SELECT id FROM streams WHERE id = w.stream_id AND paused_at IS NULL AND declared
+                AND (blocked_until IS NULL OR blocked_until <= %(at)s) LIMIT 1
+        ) s
+        LEFT JOIN LATERAL (SELECT state FROM backfills WHERE id = w.backfill_id LIMIT 1) b ON true
+        WHERE w.connection_id = h.id AND w.state IN ('scheduled', 'retrying') AND w.due_at <= %(at)s
+            AND (w.backfill_id IS NULL OR b.state = 'running')
+        ORDER BY w.priority, w.due_at, w.id LIMIT greatest(%(per_connection_max)s - running.n, 0)
+    ) first
+) r
+ORDER BY r.priority, r.turn + running.n, r.due_at, r.id LIMIT %(limit)s;
 
 -- name: raise_stream_epochs
 -- A new fencing token for the stream of each admitted run, unless its first attempt has one from its tick.
@@ -165,17 +170,22 @@ SELECT state FROM runs WHERE id = %(run_id)s;
 -- The next instant at which a tick has work, if nothing else happens.
 SELECT min(at) FROM (
     (SELECT s.next_tick_at AS at FROM streams s
-    JOIN connections c ON c.id = s.connection_id AND c.paused_at IS NULL
+    CROSS JOIN LATERAL (SELECT id FROM connections WHERE id = s.connection_id AND paused_at IS NULL LIMIT 1) c
     WHERE s.next_tick_at IS NOT NULL AND s.declared AND s.paused_at IS NULL
     ORDER BY s.next_tick_at LIMIT 1)
     UNION ALL
     SELECT min(lease_until) FROM runs WHERE state = 'running'
     UNION ALL
-    SELECT min(greatest(r.due_at, s.blocked_until))
-    FROM runs r
-    JOIN streams s ON s.id = r.stream_id AND s.paused_at IS NULL AND s.declared
-    JOIN connections c ON c.id = r.connection_id AND c.paused_at IS NULL
-    LEFT JOIN backfills b ON b.id = r.backfill_id
-    WHERE r.state IN ('scheduled', 'retrying') AND (b.id IS NULL OR b.state = 'running')
-        AND greatest(r.due_at, s.blocked_until) > %(at)s
+    (SELECT r.due_at FROM runs r
+    CROSS JOIN LATERAL (SELECT id FROM streams WHERE id = r.stream_id AND paused_at IS NULL AND declared LIMIT 1) s
+    CROSS JOIN LATERAL (SELECT id FROM connections WHERE id = r.connection_id AND paused_at IS NULL LIMIT 1) c
+    LEFT JOIN LATERAL (SELECT state FROM backfills WHERE id = r.backfill_id LIMIT 1) b ON true
+    WHERE r.state IN ('scheduled', 'retrying') AND r.due_at > %(at)s
+        AND (r.backfill_id IS NULL OR b.state = 'running')
+    ORDER BY r.due_at LIMIT 1)
+    UNION ALL
+    (SELECT s.blocked_until FROM streams s
+    WHERE s.blocked_until > %(at)s AND s.paused_at IS NULL AND s.declared
+        AND EXISTS (SELECT 1 FROM runs r WHERE r.stream_id = s.id AND r.state IN ('scheduled', 'retrying'))
+    ORDER BY s.blocked_until LIMIT 1)
 ) due;

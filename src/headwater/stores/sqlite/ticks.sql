@@ -70,21 +70,28 @@ WHERE place <= :per_connection_max;
 
 -- name: waiting_runs
 -- The runs that may be admitted now: smaller priority first, connections in turn, none beyond its connection's cap.
-WITH running AS (
-    SELECT connection_id, count(*) AS n FROM runs WHERE state = 'running' GROUP BY connection_id
+-- From one connection with waiting runs the index leads to the next; no more is looked at of each than its cap allows.
+WITH RECURSIVE home (id) AS (
+    SELECT min(connection_id) FROM runs INDEXED BY runs_turn WHERE state IN ('scheduled', 'retrying')
+    UNION ALL
+    SELECT (
+        SELECT min(connection_id) FROM runs INDEXED BY runs_turn
+        WHERE state IN ('scheduled', 'retrying') AND connection_id > home.id)
+    FROM home WHERE home.id IS NOT NULL
 ), waiting AS (
-    SELECT r.id, r.priority, r.due_at, coalesce(running.n, 0) AS running,
+    SELECT r.id, r.priority, r.due_at,
+        (SELECT count(*) FROM runs live WHERE live.state = 'running' AND live.connection_id = c.id) AS running,
         row_number() OVER (PARTITION BY r.connection_id ORDER BY r.priority, r.due_at, r.id) AS place,
         row_number() OVER (PARTITION BY r.connection_id, r.priority ORDER BY r.due_at, r.id) AS turn
-    FROM runs r
-    JOIN streams s ON s.id = r.stream_id
-    JOIN connections c ON c.id = r.connection_id
-    LEFT JOIN backfills b ON b.id = r.backfill_id
-    LEFT JOIN running ON running.connection_id = r.connection_id
-    WHERE r.state IN ('scheduled', 'retrying') AND r.due_at <= :at
-        AND c.paused_at IS NULL AND s.paused_at IS NULL AND s.declared = 1
-        AND (s.blocked_until IS NULL OR s.blocked_until <= :at)
-        AND (b.id IS NULL OR b.state = 'running')
+    FROM home
+    JOIN connections c ON c.id = home.id AND c.paused_at IS NULL
+    JOIN runs r ON r.id IN (
+        SELECT w.id FROM runs w INDEXED BY runs_turn
+        JOIN streams s ON s.id = w.stream_id AND s.paused_at IS NULL AND s.declared = 1
+        LEFT JOIN backfills b ON b.id = w.backfill_id
+        WHERE w.connection_id = c.id AND w.state IN ('scheduled', 'retrying') AND w.due_at <= :at
+            AND (s.blocked_until IS NULL OR s.blocked_until <= :at) AND (b.id IS NULL OR b.state = 'running')
+        ORDER BY w.priority, w.due_at, w.id LIMIT :per_connection_max)
 )
 SELECT json_group_array(id) FROM (
     SELECT id FROM waiting WHERE place + running <= :per_connection_max
@@ -144,11 +151,17 @@ SELECT min(at) FROM (
     UNION ALL
     SELECT min(lease_until) FROM runs WHERE state = 'running'
     UNION ALL
-    SELECT min(max(r.due_at, coalesce(s.blocked_until, 0)))
-    FROM runs r
-    JOIN streams s ON s.id = r.stream_id AND s.paused_at IS NULL AND s.declared = 1
-    JOIN connections c ON c.id = r.connection_id AND c.paused_at IS NULL
-    LEFT JOIN backfills b ON b.id = r.backfill_id
-    WHERE r.state IN ('scheduled', 'retrying') AND (b.id IS NULL OR b.state = 'running')
-        AND max(r.due_at, coalesce(s.blocked_until, 0)) > :at
+    SELECT due_at FROM (
+        SELECT r.due_at FROM runs r INDEXED BY runs_waiting
+        JOIN streams s ON s.id = r.stream_id AND s.paused_at IS NULL AND s.declared = 1
+        JOIN connections c ON c.id = r.connection_id AND c.paused_at IS NULL
+        LEFT JOIN backfills b ON b.id = r.backfill_id
+        WHERE r.state IN ('scheduled', 'retrying') AND r.due_at > :at AND (b.id IS NULL OR b.state = 'running')
+        ORDER BY r.due_at LIMIT 1)
+    UNION ALL
+    SELECT blocked_until FROM (
+        SELECT s.blocked_until FROM streams s INDEXED BY streams_blocked
+        WHERE s.blocked_until IS NOT NULL AND s.blocked_until > :at AND s.paused_at IS NULL AND s.declared = 1
+            AND EXISTS (SELECT 1 FROM runs r WHERE r.stream_id = s.id AND r.state IN ('scheduled', 'retrying'))
+        ORDER BY s.blocked_until LIMIT 1)
 );
