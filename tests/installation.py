@@ -7,11 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from headwater import bundle
+from headwater.account import LoginLimit
 from headwater.archive import pack
 from headwater.connection import secret_aad
 from headwater.delivery import DeliveryFilter, DeliveryState
 from headwater.deployment import StoredBundle
-from headwater.intention import DeliveryFailure
+from headwater.intention import AuditNote, DeliveryFailure
 from headwater.key_ring import KeyRing
 from headwater.run import RequestLog, RunState, Window
 from headwater.stores.sqlite.store import SQLiteStore
@@ -20,7 +21,7 @@ from headwater.testing.conformance.world import LEASE_SECONDS, World, at, broken
 
 DAY = 86_400.0
 ODD = "nul \0 one \1 snowman \u2603 astral \U0001f600"
-KEY_HASH = b"k" * 32
+KEY_HASH, SESSION_HASH = b"k" * 32, b"s" * 32
 KEY = "0" * 64  # of the secrets
 STRIPE = bundle.read(Path(__file__).parent.parent / "connectors" / "stripe")
 BUNDLES = ("a" * 64, STRIPE.content_hash)  # the second one runs
@@ -146,6 +147,14 @@ async def _manage(world, other):
     await world.store.add_api_key(
         name=ODD, hash=KEY_HASH, scopes=["read"], tenant="t1", at=at(502), expires_at=at(900 * DAY)
     )
+    note = AuditNote(at=at(502), actor="cli:me", act="accounts.add", target=ODD)
+    account = await world.store.add_account(email="ann@x", name=ODD, role="admin", password="", note=note)
+    await world.store.add_invitation(b"i" * 32, account_id=account.id, expires_at=at(DAY), note=note)
+    await world.store.add_session(
+        account.id, hash=SESSION_HASH, address="::1", agent=ODD, replaced=None, forgiven=(), note=note
+    )
+    limits = [LoginLimit(subject=f"account {ODD}", attempts_max=1)]
+    assert await world.store.count_login(limits, at=at(502), span_seconds=DAY) is None
     await world.store.pause_connection(other, reason=ODD, needs_attention=True, at=at(503))
 
 
@@ -187,6 +196,9 @@ async def told(store):
         "active": await store.active_bundles(),
         "audit": await store.audit_log(),
         "key": await store.api_key(KEY_HASH, at=at(600)),
+        "accounts": await store.accounts(),
+        "session": await store.session(SESSION_HASH, created_after=at(0), seen_after=at(0)),
+        "invitation": await store.invitation(b"i" * 32, at=at(600)),
     }
 
 

@@ -39,6 +39,7 @@ HeadwaterError
 └── RequestError              the caller's words were wrong
     ├── UsageError
     ├── NotFoundError
+    ├── SignInError           401; 429 after too many
     └── ConflictError
         └── DestructiveError
 """
@@ -326,6 +327,16 @@ class NotFoundError(RequestError):
     """There is no such thing."""
 
     code = "request.not_found"
+
+
+class SignInError(RequestError):
+    """The email or the password is not right."""
+
+    code = "request.sign_in"
+
+    def __init__(self, message: str | None = None, *, hint: str = "", retry_after_seconds: float | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after_seconds = retry_after_seconds  # too many were tried: this one was not looked at
 
 
 class ConflictError(RequestError):

@@ -210,6 +210,31 @@ class ApiKey:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AuditNote:
+    """What is written down of an act, in the transaction that carries it out."""
+
+    at: datetime
+    actor: str
+    act: str  # "accounts.add"
+    target: str  # what was acted on
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditFilter:
+    """Which acts are meant; None leaves open."""
+
+    actor: str | None = None
+    act: str | None = None  # the act, or its family: "keys" means "keys.create", too
+    target: str | None = None  # the beginning of what was acted on
+    since: datetime | None = None
+    until: datetime | None = None  # exclusive
+
+
+EVERY_ACT = AuditFilter()
+
+
+@dataclass(frozen=True, kw_only=True)
 class AuditEntry:
     """One act of an operator."""
 

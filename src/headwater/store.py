@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
+from headwater.account import AccountStore
 from headwater.delivery import (
     Appended,
     ClaimedDelivery,
@@ -21,9 +22,11 @@ from headwater.delivery import (
 )
 from headwater.deployment import BundleStore
 from headwater.intention import (
+    EVERY_ACT,
     LIST_LIMIT,
     ApiKey,
     AuditEntry,
+    AuditFilter,
     CommitResult,
     Decide,
     DeliveryCommit,
@@ -419,7 +422,7 @@ class RecordStore(Protocol):
         ...
 
 
-class Store(ConnectionStore, RunStore, BackfillStore, DeliveryStore, RecordStore, BundleStore, Protocol):
+class Store(ConnectionStore, RunStore, BackfillStore, DeliveryStore, RecordStore, BundleStore, AccountStore, Protocol):
     """Everything durable."""
 
     name: str  # "sqlite" or "postgres"
@@ -440,8 +443,10 @@ class Store(ConnectionStore, RunStore, BackfillStore, DeliveryStore, RecordStore
         """Write down an operator's act."""
         ...
 
-    async def audit_log(self, *, after: int | None = None, limit: int = LIST_LIMIT) -> Sequence[AuditEntry]:
-        """Acts, newest first."""
+    async def audit_log(
+        self, which: AuditFilter = EVERY_ACT, *, after: int | None = None, limit: int = LIST_LIMIT
+    ) -> Sequence[AuditEntry]:
+        """Acts that match, newest first."""
         ...
 
     async def add_api_key(

@@ -23,6 +23,7 @@ from headwater.errors import (
     RequestError,
     RetryError,
     RunEndedError,
+    SignInError,
 )
 
 MEDIA_TYPE = "application/problem+json"
@@ -86,7 +87,7 @@ def from_error(error: HeadwaterError) -> Response:
             headers=error.headers,
         )
     headers = {}
-    if isinstance(error, RetryError):
+    if isinstance(error, RetryError) or (isinstance(error, SignInError) and error.retry_after_seconds):
         headers["Retry-After"] = str(ceil(error.retry_after_seconds or RETRY_AFTER_SECONDS))
     return problem_response(status=_status(error), code=error.code, detail=str(error), headers=headers)
 
@@ -94,6 +95,8 @@ def from_error(error: HeadwaterError) -> Response:
 def _status(error: HeadwaterError) -> int:
     if isinstance(error, DeliveryError):
         return error.status
+    if isinstance(error, SignInError):
+        return 429 if error.retry_after_seconds else 401
     for kind, status in _STATUSES:
         if isinstance(error, kind):
             return status

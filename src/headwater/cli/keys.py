@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from headwater.cli import output
-from headwater.cli.main import PARTIAL, NearMissGroup
+from headwater.cli.main import PARTIAL, ListGroup
 from headwater.cli.session import Options, confirm, platform_options, with_platform
 
 if TYPE_CHECKING:
@@ -18,9 +18,63 @@ SCOPES = ("read", "payloads", "operate", "deploy", "admin")
 SCOPES_UNASKED = ("read", "payloads", "operate")  # to deploy is to run code on the server: that is asked for by name
 
 
-@click.group(cls=NearMissGroup)
+@click.group(cls=ListGroup)
 def keys() -> None:
-    """Create keys of the HTTP API."""
+    """Create, list and revoke keys of the HTTP API."""
+
+
+@keys.command("list")
+@platform_options
+def list_(options: Options) -> None:
+    """Keys of the HTTP API, newest first; the keys themselves are not stored."""
+
+    async def act(platform: Platform) -> None:
+        found, now = await platform.store.api_keys(), platform.clock.now()
+        if options.json:
+            output.print_json(found)
+            return
+        output.print_table(
+            ("key", "name", "scopes", "tenant", "made", "last used", "expires"),
+            [
+                (
+                    one.id, one.name, " ".join(one.scopes), one.tenant, output.ago(one.created_at, now),
+                    output.ago(one.last_used_at, now), one.expires_at or "never",
+                )
+                for one in found
+            ],
+            empty="No key was made yet.",
+        )  # fmt: skip
+
+    with_platform(options, act)
+
+
+@keys.command("revoke")
+@platform_options
+@click.argument("key", type=int)
+def revoke(options: Options, key: int) -> None:
+    """Let the key of that number open nothing any more."""
+
+    async def act(platform: Platform) -> None:
+        from headwater.app import person
+        from headwater.errors import NotFoundError
+        from headwater.intention import AuditNote
+
+        found = next((one for one in await platform.store.api_keys() if one.id == key), None)
+        note = AuditNote(
+            at=platform.clock.now(),
+            actor=person(),
+            act="keys.revoke",
+            target=found.name if found else "",
+            detail={"key": key},
+        )
+        if found is None or not await platform.store.revoke_api_key(key, note=note):
+            raise NotFoundError(f"There is no key {key}.", hint="`headwater keys` lists them.")
+        if options.json:
+            output.print_json({"revoked": found})
+        else:
+            output.say(f"{found.name} opens nothing any more.")
+
+    with_platform(options, act)
 
 
 @keys.command("create")

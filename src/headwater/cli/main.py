@@ -20,6 +20,7 @@ INTERRUPTED = 130
 
 # name → (module below `headwater.cli`, attribute, one line of help)
 COMMANDS: dict[str, tuple[str, str, str]] = {
+    "accounts": ("accounts", "accounts", "Add and look after the people who sign in."),
     "backfill": ("backfill", "backfill", "Ingest a span of history beside the live stream."),
     "check": ("project", "check", "Prove connector projects, all problems at once."),
     "checkpoints": ("checkpoints", "checkpoints", "Show, set or reset where a stream goes on."),
@@ -33,7 +34,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "doctor": ("doctor", "doctor", "Look for what is wrong with this installation."),
     "export": ("export", "export", "Write records to JSONL, CSV or Parquet."),
     "init": ("project", "init", "Make a new connector project that passes its check."),
-    "keys": ("keys", "keys", "Create keys of the HTTP API."),
+    "keys": ("keys", "keys", "Create, list and revoke keys of the HTTP API."),
     "quarantine": ("quarantine", "quarantine", "List, release or drop quarantined records."),
     "records": ("records", "records", "List records, or show one with its versions."),
     "rollback": ("deploy", "rollback", "Return to the version that ran before."),

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from headwater.account import Account, Invitation, Session
 from headwater.clock import from_micros, to_micros
 from headwater.delivery import ClaimedDelivery, Delivery, DeliveryState, Rejection
 from headwater.deployment import Deployment, StoredBundle
@@ -311,6 +312,43 @@ def as_api_key(found: Row) -> ApiKey:
         expires_at=instant(found["expires_at"]),
         last_used_at=instant(found["last_used_at"]),
     )
+
+
+def as_account(found: Row) -> Account:
+    """A person who signs in."""
+    return Account(
+        id=found["id"],
+        email=found["email"],
+        name=found["name"],
+        role=found["role"],
+        password=found["password"],
+        created_at=from_micros(found["created_at"]),
+        disabled_at=instant(found["disabled_at"]),
+        last_login_at=instant(found["last_login_at"]),
+    )
+
+
+def as_session(found: Row) -> Session:
+    """A browser in which somebody signed in."""
+    return Session(
+        id=found["id"],
+        account_id=found["account_id"],
+        created_at=from_micros(found["created_at"]),
+        seen_at=from_micros(found["seen_at"]),
+        address=found["address"],
+        agent=found["agent"],
+    )
+
+
+def as_session_with_account(found: Row) -> tuple[Session, Account]:
+    """The two of a row that holds both."""
+    of_session = {**found, "id": found["session_id"], "created_at": found["began_at"]}
+    return as_session(of_session), as_account(found)
+
+
+def as_invitation(found: Row) -> Invitation:
+    """A link that was not used yet."""
+    return Invitation(account_id=found["account_id"], expires_at=from_micros(found["expires_at"]))
 
 
 def as_page(found: Row) -> PageRow:

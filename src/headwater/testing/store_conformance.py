@@ -13,12 +13,23 @@ from collections.abc import Awaitable, Callable, Mapping
 from types import ModuleType
 
 from headwater.testing.clock import FakeClock
-from headwater.testing.conformance import backfills, bundles, connections, deliveries, emissions, records, runs, ticks
+from headwater.testing.conformance import (
+    accounts,
+    audit,
+    backfills,
+    bundles,
+    connections,
+    deliveries,
+    emissions,
+    records,
+    runs,
+    ticks,
+)
 from headwater.testing.conformance.world import StoreFactory, World
 
 Check = Callable[[World], Awaitable[None]]
 
-_MODULES = (backfills, bundles, connections, deliveries, emissions, records, runs, ticks)
+_MODULES = (accounts, audit, backfills, bundles, connections, deliveries, emissions, records, runs, ticks)
 
 
 def _checks(module: ModuleType) -> Mapping[str, Check]:

@@ -20,6 +20,7 @@ from headwater.intention import CommitResult, DeliveryCommit, Finding, PageCommi
 from headwater.node import Node, Topic
 from headwater.record import Emission
 from headwater.stores.postgres import (
+    accounts,
     backfills,
     bundles,
     connections,
@@ -190,6 +191,26 @@ class PostgresStore:
     deployments = _reads(bundles.deployments)
     active_bundles = _reads(bundles.active_bundles)
     bundles = _reads(bundles.bundles)
+
+    add_account = _writes(accounts.add_account)
+    change_account = _writes(accounts.change_account)
+    set_password = _writes(accounts.set_password)
+    renew_password_hash = _writes(accounts.renew_password_hash)
+    add_session = _writes(accounts.add_session)
+    note_session = _writes(accounts.note_session)
+    end_sessions = _writes(accounts.end_sessions)
+    count_login = _writes(accounts.count_login)
+    add_invitation = _writes(accounts.add_invitation)
+    accept_invitation = _writes(accounts.accept_invitation)
+    revoke_api_key = _writes(accounts.revoke_api_key)
+    note_api_key = _writes(accounts.note_api_key)
+    has_account = _reads(accounts.has_account)
+    account = _reads(accounts.account)
+    session = _reads(accounts.session)
+    sessions = _reads(accounts.sessions)
+    invitation = _reads(accounts.invitation)
+    api_keys = _reads(accounts.api_keys)
+    accounts = _reads(accounts.accounts)
 
     audit = _writes(system.audit)
     audit_log = _reads(system.audit_log)

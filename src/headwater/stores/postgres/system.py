@@ -8,7 +8,7 @@ from typing import Any
 
 from headwater.clock import to_micros
 from headwater.errors import UsageError
-from headwater.intention import LIST_LIMIT, LIST_LIMIT_MAX, ApiKey, AuditEntry
+from headwater.intention import EVERY_ACT, LIST_LIMIT, LIST_LIMIT_MAX, ApiKey, AuditEntry, AuditFilter
 from headwater.stores.postgres.database import Connection, document, execute, queries, row, rows, value
 from headwater.stores.row import as_api_key, as_audit_entry, micros
 
@@ -20,9 +20,18 @@ async def audit(db: Connection, *, at: datetime, actor: str, act: str, target: s
     await execute(db, _sql["audit"], at=to_micros(at), actor=actor, act=act, target=target, detail=document(detail))
 
 
-async def audit_log(db: Connection, *, after: int | None = None, limit: int = LIST_LIMIT) -> Sequence[AuditEntry]:
+async def audit_log(
+    db: Connection, which: AuditFilter = EVERY_ACT, *, after: int | None = None, limit: int = LIST_LIMIT
+) -> Sequence[AuditEntry]:
     """See `Store.audit_log`."""
-    found = await rows(db, _sql["audit_log"], after=after, limit=min(limit, LIST_LIMIT_MAX))
+    asked = {
+        "actor": which.actor,
+        "act": which.act,
+        "target": which.target,
+        "since": micros(which.since),
+        "until": micros(which.until),
+    }
+    found = await rows(db, _sql["audit_log"], **asked, after=after, limit=min(limit, LIST_LIMIT_MAX))
     return [as_audit_entry(one) for one in found]
 
 

@@ -3,8 +3,15 @@
 INSERT INTO audit (at, actor, act, target, detail) VALUES (%(at)s, %(actor)s, %(act)s, %(target)s, %(detail)s);
 
 -- name: audit_log
--- Acts, newest first.
-SELECT * FROM audit WHERE %(after)s::bigint IS NULL OR id < %(after)s ORDER BY id DESC LIMIT %(limit)s;
+-- Acts that match, newest first.
+SELECT * FROM audit
+WHERE (%(after)s::bigint IS NULL OR id < %(after)s)
+    AND (%(actor)s::text IS NULL OR actor = %(actor)s)
+    AND (%(act)s::text IS NULL OR act = %(act)s OR starts_with(act, %(act)s::text || '.'))
+    AND (%(target)s::text IS NULL OR starts_with(target, %(target)s::text))
+    AND (%(since)s::bigint IS NULL OR at >= %(since)s)
+    AND (%(until)s::bigint IS NULL OR at < %(until)s)
+ORDER BY id DESC LIMIT %(limit)s;
 
 -- name: insert_api_key
 -- Store the hash of a key.

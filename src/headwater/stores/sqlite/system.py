@@ -10,7 +10,7 @@ import apsw
 
 from headwater.clock import to_micros
 from headwater.errors import UsageError
-from headwater.intention import LIST_LIMIT, LIST_LIMIT_MAX, ApiKey, AuditEntry, Purged
+from headwater.intention import EVERY_ACT, LIST_LIMIT, LIST_LIMIT_MAX, ApiKey, AuditEntry, AuditFilter, Purged
 from headwater.stores.plan import HOUR_MICROSECONDS
 from headwater.stores.row import as_api_key, as_audit_entry, micros
 from headwater.stores.sqlite.database import execute, json_text, queries, row, rows, table, value
@@ -26,9 +26,18 @@ def audit(db: apsw.Connection, *, at: datetime, actor: str, act: str, target: st
     execute(db, _sql["audit"], at=to_micros(at), actor=actor, act=act, target=target, detail=json_text(detail))
 
 
-def audit_log(db: apsw.Connection, *, after: int | None = None, limit: int = LIST_LIMIT) -> Sequence[AuditEntry]:
+def audit_log(
+    db: apsw.Connection, which: AuditFilter = EVERY_ACT, *, after: int | None = None, limit: int = LIST_LIMIT
+) -> Sequence[AuditEntry]:
     """See `Store.audit_log`."""
-    found = rows(db, _sql["audit_log"], after=after, limit=min(limit, LIST_LIMIT_MAX))
+    asked = {
+        "actor": which.actor,
+        "act": which.act,
+        "target": which.target,
+        "since": micros(which.since),
+        "until": micros(which.until),
+    }
+    found = rows(db, _sql["audit_log"], **asked, after=after, limit=min(limit, LIST_LIMIT_MAX))
     return [as_audit_entry(one) for one in found]
 
 

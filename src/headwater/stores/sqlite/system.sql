@@ -3,8 +3,15 @@
 INSERT INTO audit (at, actor, act, target, detail) VALUES (:at, :actor, :act, :target, :detail);
 
 -- name: audit_log
--- Acts, newest first.
-SELECT * FROM audit WHERE :after IS NULL OR id < :after ORDER BY id DESC LIMIT :limit;
+-- Acts that match, newest first.
+SELECT * FROM audit
+WHERE (:after IS NULL OR id < :after)
+    AND (:actor IS NULL OR actor = :actor)
+    AND (:act IS NULL OR act = :act OR substr(act, 1, length(:act) + 1) = :act || '.')
+    AND (:target IS NULL OR substr(target, 1, length(:target)) = :target)
+    AND (:since IS NULL OR at >= :since)
+    AND (:until IS NULL OR at < :until)
+ORDER BY id DESC LIMIT :limit;
 
 -- name: insert_api_key
 -- Store the hash of a key.

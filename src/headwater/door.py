@@ -1,0 +1,253 @@
+"""Who may come in: the first admin, people who are invited, logins and sessions.
+
+A login is counted before its password is looked at, and answered alike whether the account exists or not. A token is
+256 random bits; whoever holds it is let in, and the store holds its SHA-256 alone.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from dataclasses import dataclass
+from datetime import timedelta
+from hashlib import sha256
+from typing import Any
+
+from headwater import password as passwords
+from headwater.account import (
+    AGENT_CHARACTERS_MAX,
+    EMAIL_CHARACTERS_MAX,
+    INVITATION_SECONDS,
+    LOGIN_SECONDS,
+    LOGINS_OF_ACCOUNT_MAX,
+    LOGINS_OF_ADDRESS_MAX,
+    NAME_CHARACTERS_MAX,
+    SESSION_IDLE_SECONDS_MAX,
+    SESSION_NOTE_SECONDS,
+    SESSION_SECONDS_MAX,
+    SETUP_SECONDS,
+    Account,
+    Invitation,
+    LoginLimit,
+    Role,
+    Session,
+)
+from headwater.clock import Clock
+from headwater.errors import NotFoundError, SignInError, UsageError
+from headwater.intention import AuditNote
+from headwater.redaction import one_line
+from headwater.store import Store
+
+TOKEN_BYTES = 32
+TOKEN_CHARACTERS_MAX = 64
+_EMAIL = re.compile(r"[^@\s\x00-\x1f]+@[^@\s\x00-\x1f]+")
+
+
+def token_hash(token: str) -> bytes:
+    """The SHA-256 by which a token is stored."""
+    return sha256(token.encode()).digest()
+
+
+def email_of(text: str) -> str:
+    """An email as accounts have it: in lower case; `UsageError` for what is none."""
+    email = text.strip().lower()
+    if len(email) > EMAIL_CHARACTERS_MAX or not _EMAIL.fullmatch(email):
+        raise UsageError("This is no email address.", hint="Such as ann@example.com.")
+    return email
+
+
+def name_of(text: str, email: str) -> str:
+    """A name for people; the email's beginning where none is given."""
+    name = one_line(" ".join(text.split())) or email.partition("@")[0]
+    if len(name) > NAME_CHARACTERS_MAX:
+        raise UsageError(f"A name has at most {NAME_CHARACTERS_MAX} characters.")
+    return name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Door:
+    """What pages and commands do with accounts; everything is audited under the name `actor`."""
+
+    store: Store
+    clock: Clock
+
+    async def setup_token(self) -> str | None:
+        """A token for the first admin, good once and for `SETUP_SECONDS`; None when there is an account."""
+        if await self.store.has_account():
+            return None
+        token, expires_at = self._token(SETUP_SECONDS)
+        await self.store.add_invitation(token_hash(token), account_id=None, expires_at=expires_at, note=None)
+        return token
+
+    async def invite(self, *, email: str, name: str, role: Role, actor: str) -> tuple[Account, str]:
+        """A new account without a password, and the token by which its owner sets one."""
+        address = email_of(email)
+        note = self._note(actor, "accounts.add", address, {"role": role})
+        words: dict[str, Any] = {"name": name_of(name, address), "role": role, "password": ""}
+        account = await self.store.add_account(email=address, **words, note=note)
+        return account, await self.invite_again(account, actor=actor)
+
+    async def invite_again(self, account: Account, *, actor: str) -> str:
+        """Another token to set a password by; the one before is good no longer."""
+        token, expires_at = self._token(INVITATION_SECONDS)
+        note = self._note(actor, "accounts.invite", account.email)
+        await self.store.add_invitation(token_hash(token), account_id=account.id, expires_at=expires_at, note=note)
+        return token
+
+    async def add(self, *, email: str, name: str, role: Role, password: str, actor: str) -> Account:
+        """A new account with its password, from the command line."""
+        address = email_of(email)
+        passwords.require_good(password, names=(address, name))
+        note = self._note(actor, "accounts.add", address, {"role": role})
+        words: dict[str, Any] = {"name": name_of(name, address), "role": role}
+        return await self.store.add_account(
+            email=address, **words, password=await passwords.hashed(password), note=note
+        )
+
+    async def invitation(self, token: str) -> tuple[Invitation, Account | None] | None:
+        """What a token is for, and for whom; None when it is good no longer."""
+        if len(token) > TOKEN_CHARACTERS_MAX:
+            return None
+        found = await self.store.invitation(token_hash(token), at=self.clock.now())
+        if found is None or found.account_id is None:
+            return None if found is None else (found, None)
+        return found, next((one for one in await self.store.accounts() if one.id == found.account_id), None)
+
+    async def accept(self, token: str, *, email: str, name: str, password: str) -> Account:
+        """The account whose password was set by a token, the first admin's made on the way."""
+        found = await self.invitation(token)
+        if found is None:
+            raise NotFoundError("This link was used before, or has expired.", hint="Ask for another one.")
+        _, account = found
+        address = account.email if account else email_of(email)
+        shown = account.name if account else name_of(name, address)
+        passwords.require_good(password, names=(address, shown))
+        act = "accounts.accept" if account else "accounts.setup"
+        accepted = await self.store.accept_invitation(
+            token_hash(token),
+            email=address,
+            name=shown,
+            password=await passwords.hashed(password),
+            note=self._note(address, act, address),
+        )
+        if accepted is None:
+            raise NotFoundError("This link was used before, or has expired.", hint="Ask for another one.")
+        return accepted
+
+    async def sign_in(
+        self, *, email: str, password: str, address: str, agent: str, replaced: str | None = None
+    ) -> tuple[str, Account]:
+        """The token of a new session. `SignInError` is the same for a wrong password, a wrong email and a disabled one.
+
+        The session of the token `replaced` ends: what was known before a login opens nothing after it.
+        """
+        at, name = self.clock.now(), email.strip().lower()[:EMAIL_CHARACTERS_MAX]
+        of_account = LoginLimit(subject=f"account {name}", attempts_max=LOGINS_OF_ACCOUNT_MAX)
+        of_address = LoginLimit(subject=f"address {address}", attempts_max=LOGINS_OF_ADDRESS_MAX)
+        until = await self.store.count_login([of_account, of_address], at=at, span_seconds=LOGIN_SECONDS)
+        if until is not None:
+            await self._refuse(name, address, "too many attempts")
+            raise SignInError("There were too many attempts.", retry_after_seconds=(until - at).total_seconds())
+        account = await self.store.account(name)
+        is_right = await passwords.matches(account.password if account else "", password)
+        if account is None or not is_right or not account.is_enabled:
+            await self._refuse(name, address, "disabled" if is_right else "wrong")
+            raise SignInError
+        if passwords.is_weak(account.password):
+            await self.store.renew_password_hash(account.id, account.password, await passwords.hashed(password))
+        return await self.open_session(
+            account, address=address, agent=agent, replaced=replaced, forgiven=(of_account.subject,)
+        )
+
+    async def open_session(
+        self,
+        account: Account,
+        *,
+        address: str,
+        agent: str,
+        replaced: str | None = None,
+        forgiven: tuple[str, ...] = (),
+    ) -> tuple[str, Account]:
+        """The token of a session for somebody who just proved who they are."""
+        token, _ = self._token(0)
+        await self.store.add_session(
+            account.id,
+            hash=token_hash(token),
+            address=address,
+            agent=one_line(agent[:AGENT_CHARACTERS_MAX]),
+            replaced=token_hash(replaced) if replaced else None,
+            forgiven=forgiven,
+            note=self._note(account.email, "sessions.begin", account.email, {"address": address}),
+        )
+        return token, account
+
+    async def who(self, token: str, *, is_act: bool) -> tuple[Session, Account] | None:
+        """Whose session a token is; `is_act` when a person does something, rather than a page that renews itself."""
+        if len(token) > TOKEN_CHARACTERS_MAX:
+            return None
+        at = self.clock.now()
+        created_after, seen_after = self._bounds()
+        found = await self.store.session(token_hash(token), created_after=created_after, seen_after=seen_after)
+        if found is not None and is_act and (at - found[0].seen_at).total_seconds() >= SESSION_NOTE_SECONDS:
+            await self.store.note_session(found[0].id, at=at)
+        return found
+
+    async def sessions(self, account_id: int) -> list[Session]:
+        """The sessions of an account that are good, last used first."""
+        created_after, seen_after = self._bounds()
+        return list(await self.store.sessions(account_id, created_after=created_after, seen_after=seen_after))
+
+    async def end_sessions(self, account: Account, *, actor: str, session_id: int | None = None) -> int:
+        """End one session, or all; how many."""
+        note = self._note(actor, "sessions.end", account.email, {} if session_id is None else {"session": session_id})
+        return await self.store.end_sessions(account.id, session_id=session_id, note=note)
+
+    async def change_password(self, account: Account, token: str, *, old: str, new: str, address: str) -> None:
+        """Replace one's own password; every other session ends. A wrong old one counts as a login that failed."""
+        at = self.clock.now()
+        limit = LoginLimit(subject=f"account {account.email}", attempts_max=LOGINS_OF_ACCOUNT_MAX)
+        until = await self.store.count_login([limit], at=at, span_seconds=LOGIN_SECONDS)
+        if until is not None:
+            raise SignInError("There were too many attempts.", retry_after_seconds=(until - at).total_seconds())
+        if not await passwords.matches(account.password, old):
+            await self._refuse(account.email, address, "wrong")
+            raise UsageError("The password that you have now is another one.")
+        await self.set_password(account, new, actor=account.email, keep=token)
+
+    async def set_password(self, account: Account, new: str, *, actor: str, keep: str | None = None) -> None:
+        """Set a password; every session ends but that of the token `keep`."""
+        passwords.require_good(new, names=(account.email, account.name))
+        note = self._note(actor, "accounts.password", account.email)
+        kept = token_hash(keep) if keep else None
+        await self.store.set_password(account.id, await passwords.hashed(new), keep=kept, note=note)
+
+    async def change_role(self, account: Account, role: Role, *, actor: str) -> Account:
+        """Give a role; it counts from the next request on."""
+        note = self._note(actor, "accounts.role", account.email, {"from": account.role, "to": role})
+        return await self.store.change_account(account.id, role=role, note=note)
+
+    async def change_enabled(self, account: Account, *, enabled: bool, actor: str) -> Account:
+        """Disable or enable; a disabled account's sessions end at once."""
+        note = self._note(actor, "accounts.enable" if enabled else "accounts.disable", account.email)
+        return await self.store.change_account(account.id, disabled=not enabled, note=note)
+
+    async def named(self, email: str) -> Account:
+        """The account of an email; `NotFoundError` when there is none."""
+        found = await self.store.account(email.strip().lower())
+        if found is None:
+            raise NotFoundError("There is no such account.", hint="`headwater accounts` lists them.")
+        return found
+
+    async def _refuse(self, email: str, address: str, reason: str) -> None:
+        detail = {"address": address, "reason": reason}
+        await self.store.audit(at=self.clock.now(), actor="nobody", act="sessions.refuse", target=email, detail=detail)
+
+    def _token(self, seconds: float) -> tuple[str, Any]:
+        return secrets.token_urlsafe(TOKEN_BYTES), self.clock.now() + timedelta(seconds=seconds)
+
+    def _bounds(self) -> tuple[Any, Any]:
+        at = self.clock.now()
+        return at - timedelta(seconds=SESSION_SECONDS_MAX), at - timedelta(seconds=SESSION_IDLE_SECONDS_MAX)
+
+    def _note(self, actor: str, act: str, target: str, detail: dict[str, Any] | None = None) -> AuditNote:
+        return AuditNote(at=self.clock.now(), actor=actor, act=act, target=target, detail=detail or {})

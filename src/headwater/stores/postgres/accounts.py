@@ -1,0 +1,256 @@
+"""Accounts, sessions, invitations, logins and keys: each act is noted in the transaction that carries it out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from headwater.account import (
+    ACCOUNTS_MAX,
+    SESSION_IDLE_SECONDS_MAX,
+    SESSION_SECONDS_MAX,
+    SESSIONS_MAX,
+    Account,
+    Invitation,
+    LoginLimit,
+    Role,
+    Session,
+)
+from headwater.clock import from_micros, to_micros
+from headwater.errors import ConflictError, NotFoundError, UsageError
+from headwater.intention import ApiKey, AuditNote
+from headwater.stores.postgres.database import Connection, Row, execute, queries, row, rows, value
+from headwater.stores.postgres.system import audit
+from headwater.stores.row import as_account, as_api_key, as_invitation, as_session, as_session_with_account
+
+_sql = queries("accounts.sql")
+
+
+async def accounts(db: Connection) -> Sequence[Account]:
+    """See `AccountStore.accounts`."""
+    return [as_account(one) for one in await rows(db, _sql["accounts"])]
+
+
+async def has_account(db: Connection) -> bool:
+    """See `AccountStore.has_account`."""
+    return await value(db, _sql["has_account"]) is not None
+
+
+async def account(db: Connection, email: str) -> Account | None:
+    """See `AccountStore.account`."""
+    found = await row(db, _sql["account"], email=email)
+    return None if found is None else as_account(found)
+
+
+async def add_account(db: Connection, *, email: str, name: str, role: Role, password: str, note: AuditNote) -> Account:
+    """See `AccountStore.add_account`."""
+    await execute(db, _sql["one_change"])
+    if await row(db, _sql["account"], email=email) is not None:
+        raise ConflictError(f"There is an account {email} already.")
+    if int(await value(db, _sql["count_accounts"])) >= ACCOUNTS_MAX:
+        raise UsageError(f"There are {ACCOUNTS_MAX} accounts, and there may be no more.")
+    words = {"email": email, "name": name, "role": role, "password": password}
+    found = await row(db, _sql["insert_account"], **words, at=to_micros(note.at))
+    assert found is not None
+    if password:
+        await execute(db, _sql["end_setup"])
+    await _note(db, note)
+    return as_account(found)
+
+
+async def change_account(
+    db: Connection,
+    account_id: int,
+    *,
+    note: AuditNote,
+    role: Role | None = None,
+    disabled: bool | None = None,
+) -> Account:
+    """See `AccountStore.change_account`."""
+    await execute(db, _sql["one_change"])
+    found = await _required(db, account_id)
+    disabled_at = found["disabled_at"]
+    if disabled is not None:
+        disabled_at = (disabled_at or to_micros(note.at)) if disabled else None
+    wanted = role or found["role"]
+    is_admin = found["role"] == "admin" and found["disabled_at"] is None
+    stays = wanted == "admin" and disabled_at is None
+    if is_admin and not stays and not await value(db, _sql["other_admin"], account_id=account_id):
+        raise ConflictError(f"{found['email']} is the only admin.", hint="Make another one first.")
+    changed = await row(db, _sql["change_account"], account_id=account_id, role=wanted, disabled_at=disabled_at)
+    assert changed is not None
+    if disabled_at is not None:
+        await execute(db, _sql["end_sessions"], account_id=account_id)
+        await execute(db, _sql["end_invitations"], account_id=account_id)
+    await _note(db, note)
+    return as_account(changed)
+
+
+async def set_password(db: Connection, account_id: int, password: str, *, keep: bytes | None, note: AuditNote) -> None:
+    """See `AccountStore.set_password`."""
+    await _required(db, account_id)
+    await _set_password(db, account_id, password, keep=keep)
+    await _note(db, note)
+
+
+async def renew_password_hash(db: Connection, account_id: int, old: str, new: str) -> None:
+    """See `AccountStore.renew_password_hash`."""
+    await execute(db, _sql["renew_password_hash"], account_id=account_id, old=old, new=new)
+
+
+async def add_session(
+    db: Connection,
+    account_id: int,
+    *,
+    hash: bytes,
+    address: str,
+    agent: str,
+    replaced: bytes | None,
+    forgiven: Sequence[str],
+    note: AuditNote,
+) -> Session:
+    """See `AccountStore.add_session`."""
+    at = to_micros(note.at)
+    if not await execute(db, _sql["note_login"], account_id=account_id, at=at):
+        raise NotFoundError("There is no such account.")
+    if replaced is not None:
+        await execute(db, _sql["end_session_of_hash"], hash=replaced)
+    for subject in forgiven:
+        await execute(db, _sql["forget_logins"], subject=subject)
+    words = {"hash": hash, "account_id": account_id, "address": address, "agent": agent}
+    found = await row(db, _sql["insert_session"], **words, at=at)
+    assert found is not None
+    await execute(db, _sql["trim_sessions"], account_id=account_id, kept=SESSIONS_MAX)
+    await execute(
+        db,
+        _sql["purge_sessions"],
+        created_after=at - SESSION_SECONDS_MAX * 1_000_000,
+        seen_after=at - SESSION_IDLE_SECONDS_MAX * 1_000_000,
+    )
+    await _note(db, note)
+    return as_session(found)
+
+
+async def session(
+    db: Connection, hash: bytes, *, created_after: datetime, seen_after: datetime
+) -> tuple[Session, Account] | None:
+    """See `AccountStore.session`."""
+    found = await row(
+        db, _sql["session"], hash=hash, created_after=to_micros(created_after), seen_after=to_micros(seen_after)
+    )
+    return None if found is None else as_session_with_account(found)
+
+
+async def note_session(db: Connection, session_id: int, *, at: datetime) -> None:
+    """See `AccountStore.note_session`."""
+    await execute(db, _sql["note_session"], session_id=session_id, at=to_micros(at))
+
+
+async def sessions(
+    db: Connection, account_id: int, *, created_after: datetime, seen_after: datetime
+) -> Sequence[Session]:
+    """See `AccountStore.sessions`."""
+    bounds = {"created_after": to_micros(created_after), "seen_after": to_micros(seen_after)}
+    return [as_session(one) for one in await rows(db, _sql["sessions"], account_id=account_id, **bounds)]
+
+
+async def end_sessions(db: Connection, account_id: int, *, note: AuditNote, session_id: int | None = None) -> int:
+    """See `AccountStore.end_sessions`."""
+    if session_id is None:
+        ended = await execute(db, _sql["end_sessions"], account_id=account_id)
+    else:
+        ended = await execute(db, _sql["end_session"], account_id=account_id, session_id=session_id)
+    if ended:
+        await _note(db, note)
+    return ended
+
+
+async def count_login(
+    db: Connection, limits: Sequence[LoginLimit], *, at: datetime, span_seconds: float
+) -> datetime | None:
+    """See `AccountStore.count_login`."""
+    await execute(db, _sql["one_login"])
+    after = to_micros(at - timedelta(seconds=span_seconds))
+    await execute(db, _sql["purge_logins"], after=after)
+    for limit in limits:
+        found = await row(db, _sql["login"], subject=limit.subject, after=after)
+        if found is not None and found["attempts"] >= limit.attempts_max:
+            return from_micros(found["since"]) + timedelta(seconds=span_seconds)
+    for limit in limits:
+        await execute(db, _sql["count_login"], subject=limit.subject, at=to_micros(at), after=after)
+    return None
+
+
+async def add_invitation(
+    db: Connection, hash: bytes, *, account_id: int | None, expires_at: datetime, note: AuditNote | None
+) -> None:
+    """See `AccountStore.add_invitation`."""
+    if account_id is not None:
+        await _required(db, account_id)
+        await execute(db, _sql["end_invitations"], account_id=account_id)
+    if note is not None:
+        await execute(db, _sql["purge_invitations"], at=to_micros(note.at))
+    await execute(db, _sql["insert_invitation"], hash=hash, account_id=account_id, expires_at=to_micros(expires_at))
+    if note is not None:
+        await _note(db, note)
+
+
+async def invitation(db: Connection, hash: bytes, *, at: datetime) -> Invitation | None:
+    """See `AccountStore.invitation`."""
+    found = await row(db, _sql["invitation"], hash=hash, at=to_micros(at))
+    return None if found is None else as_invitation(found)
+
+
+async def accept_invitation(
+    db: Connection, hash: bytes, *, email: str, name: str, password: str, note: AuditNote
+) -> Account | None:
+    """See `AccountStore.accept_invitation`."""
+    await execute(db, _sql["one_change"])
+    found = await row(db, _sql["invitation"], hash=hash, at=to_micros(note.at))
+    if found is None:
+        return None
+    if found["account_id"] is None:
+        return await add_account(db, email=email, name=name, role="admin", password=password, note=note)
+    accepted = await _set_password(db, found["account_id"], password, keep=None)
+    await _note(db, note)
+    return accepted
+
+
+async def api_keys(db: Connection) -> Sequence[ApiKey]:
+    """See `AccountStore.api_keys`."""
+    return [as_api_key(one) for one in await rows(db, _sql["api_keys"])]
+
+
+async def revoke_api_key(db: Connection, key_id: int, *, note: AuditNote) -> bool:
+    """See `AccountStore.revoke_api_key`."""
+    if not await execute(db, _sql["revoke_api_key"], key_id=key_id):
+        return False
+    await _note(db, note)
+    return True
+
+
+async def note_api_key(db: Connection, key_id: int, *, at: datetime) -> None:
+    """See `AccountStore.note_api_key`."""
+    await execute(db, _sql["note_api_key"], key_id=key_id, at=to_micros(at))
+
+
+async def _required(db: Connection, account_id: int) -> Row:
+    found = await row(db, _sql["account_by_id"], account_id=account_id)
+    if found is None:
+        raise NotFoundError("There is no such account.")
+    return found
+
+
+async def _set_password(db: Connection, account_id: int, password: str, *, keep: bytes | None) -> Account:
+    found = await row(db, _sql["set_password"], account_id=account_id, password=password)
+    assert found is not None, "the caller has seen it"
+    if keep is None:
+        await execute(db, _sql["end_sessions"], account_id=account_id)
+    else:
+        await execute(db, _sql["end_other_sessions"], account_id=account_id, keep=keep)
+    await execute(db, _sql["end_invitations"], account_id=account_id)
+    return as_account(found)
+
+
+async def _note(db: Connection, note: AuditNote) -> None:
+    await audit(db, at=note.at, actor=note.actor, act=note.act, target=note.target, detail=note.detail)
