@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 CYCLES ?= 500
-ACTS ?= 8
+ACTS ?= 10
 
 .PHONY: demo cluster test lint types layers tests test-cluster crash bench requirements clean
 
@@ -27,7 +27,7 @@ demo: $(VENV)/.ready
 cluster: $(VENV)/.ready
 	@$(BIN)/python tests/cluster/chaos.py $(ARGS)
 
-test: lint types layers tests
+test: lint types layers tests test-cluster
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

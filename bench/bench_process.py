@@ -104,17 +104,20 @@ def resident_bytes(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def neutral(folder: Path, *, provider_port: int) -> None:
-    """An embedded installation with one connection `bench` that ingests the neutral customers as they are."""
-    (folder / "headwater.toml").write_text(f'projects = ["{HERE}/connector"]\n')
+def neutral(folder: Path, *, provider_port: int, database: str | None = None) -> None:
+    """An installation with one connection `bench` that ingests the neutral customers as they are; `database` is a
+    PostgreSQL URL, without it the installation is embedded.
+    """
+    (folder / "headwater.toml").write_text(f'projects = ["{HERE}/connector"]\n{_database(database)}')
     output(
         [HEADWATER, "connections", "add", "neutral", "--key", "bench", "--set", f"port={provider_port}"], folder=folder
     )
 
 
-def stripe(folder: Path, *, provider_port: int, port: int = 8799) -> str:
+def stripe(folder: Path, *, provider_port: int, port: int = 8799, database: str | None = None) -> str:
     """The same with the Stripe connector, which maps every field; its webhook URL."""
-    (folder / "headwater.toml").write_text(f'projects = ["{ROOT}/connectors/stripe"]\nport = {port}\n')
+    chosen = f'projects = ["{ROOT}/connectors/stripe"]\nport = {port}\n{_database(database)}'
+    (folder / "headwater.toml").write_text(chosen)
     secrets = json.dumps({"api_key": "sk_test_bench", "webhook_secret": "whsec_bench"})
     settings = ["--set", f"api_base=http://127.0.0.1:{provider_port}"]
     add = [HEADWATER, "connections", "add", "stripe", "--key", "bench", "--secrets-stdin", *settings]
@@ -122,3 +125,7 @@ def stripe(folder: Path, *, provider_port: int, port: int = 8799) -> str:
     shown = json.loads(output([HEADWATER, "connections", "show", "bench", "--json"], folder=folder))
     url: str = shown["webhook_url"]
     return url
+
+
+def _database(url: str | None) -> str:
+    return f'database = "{url}"\n' if url else ""

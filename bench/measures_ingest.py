@@ -36,10 +36,10 @@ def instant(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
-def ours(folder: Path, records: int) -> tuple[float, float]:
+def ours(folder: Path, records: int, database: str | None = None) -> tuple[float, float]:
     """Records per second of the first load and of the same data again."""
     folder.mkdir()
-    neutral(folder, provider_port=PROVIDER_PORT)
+    neutral(folder, provider_port=PROVIDER_PORT, database=database)
     first = run_seconds(folder)
     output([HEADWATER, "checkpoints", "reset", "bench", "customers", "--yes"], folder=folder)
     again = run_seconds(folder)
@@ -53,10 +53,10 @@ def mapped(folder: Path, records: int) -> float:
     return records / run_seconds(folder)
 
 
-def by_hand(folder: Path, records: int) -> tuple[float, float]:
+def by_hand(folder: Path, records: int, database: str | None = None) -> tuple[float, float]:
     """The same of the script by hand."""
     folder.mkdir()
-    command = [PYTHON, str(HERE / "peers" / "by_hand.py"), "hand.db", "--port", str(PROVIDER_PORT)]
+    command = [PYTHON, str(HERE / "peers" / "by_hand.py"), database or "hand.db", "--port", str(PROVIDER_PORT)]
     first, again = (printed(command, folder=folder)["seconds"] for _ in range(2))
     return records / first, records / again
 

@@ -24,13 +24,13 @@ def load(url: str, folder: Path, salt: str) -> dict:
     return result
 
 
-def uvicorn(app: str, folder: Path, url: str) -> dict:
-    """The load on a peer."""
+def uvicorn(app: str, folder: Path, database: str | None = None) -> dict:
+    """The load on a peer, which keeps what it keeps in `database`, or in a file of its own."""
     command = [sys.executable, "-m", "uvicorn", app, "--port", str(PORT), "--no-access-log", "--log-level", "warning",
                "--app-dir", str(HERE / "peers")]  # fmt: skip
-    environment = {"SECRET": SECRET, "DATABASE": str(folder / "peer.db")}
+    environment = {"SECRET": SECRET, "DATABASE": database or str(folder / "peer.db")}
     with server(command, port=PORT, folder=folder, environment=environment):
-        return load(url, folder, "p")
+        return load(f"http://127.0.0.1:{PORT}/hook", folder, "p")
 
 
 def pending(folder: Path) -> int:
@@ -43,8 +43,8 @@ def pending(folder: Path) -> int:
 
 def measure(folder: Path, _records: int) -> list[Row]:
     """All rows of this family."""
-    verify = uvicorn("verify_only:app", folder, f"http://127.0.0.1:{PORT}/hook")
-    by_hand = uvicorn("fastapi_inbox:app", folder, f"http://127.0.0.1:{PORT}/hook")
+    verify = uvicorn("verify_only:app", folder)
+    by_hand = uvicorn("fastapi_inbox:app", folder)
     accept, _ = ours(folder / "accept", paused=True)
     settled, seconds = ours(folder / "settle", paused=False)
     rate = settled["answered"] / seconds
@@ -60,10 +60,10 @@ def measure(folder: Path, _records: int) -> list[Row]:
     ]  # fmt: skip
 
 
-def ours(folder: Path, *, paused: bool) -> tuple[dict, float]:
+def ours(folder: Path, *, paused: bool, database: str | None = None) -> tuple[dict, float]:
     """The load on `headwater serve`; the seconds until every delivery was done, when dispatch was on."""
     folder.mkdir()
-    url = stripe(folder, provider_port=9, port=PORT)
+    url = stripe(folder, provider_port=9, port=PORT, database=database)
     if paused:
         output([HEADWATER, "connections", "pause", "bench"], folder=folder)
     with server([HEADWATER, "serve"], port=PORT, folder=folder):

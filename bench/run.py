@@ -18,6 +18,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
 import measures_cost  # noqa: E402  the folder comes first
+import measures_fleet  # noqa: E402
 import measures_ingest  # noqa: E402
 import measures_webhooks  # noqa: E402
 from bench_process import Row  # noqa: E402
@@ -31,7 +32,7 @@ def measure(wanted: set[str], records: int) -> list[Row]:
     """The rows asked for, or all; families that share a server or a load are measured together."""
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(dir=HERE.parent, prefix=".bench-") as name:
-        for family in (measures_cost, measures_ingest, measures_webhooks):
+        for family in (measures_cost, measures_ingest, measures_webhooks, measures_fleet):
             if not wanted or wanted & set(family.ROWS):
                 folder = Path(name) / family.__name__
                 folder.mkdir()

@@ -19,7 +19,7 @@ from starlette.applications import Starlette
 from headwater import metrics
 from headwater.api import routes as api
 from headwater.api.access import Caller, Guard, key_guard, loopback_guard, open_guard
-from headwater.app import Platform, install_engine, local_engine, make_engine
+from headwater.app import Platform, local_engine, make_engine
 from headwater.dashboard import views
 from headwater.deploy import Deployer
 from headwater.dispatch import Dispatcher
@@ -91,7 +91,6 @@ class Application:
     async def run(self) -> None:
         """Work until `drain`; raises `StoreUnavailableError` when the store cannot write any more."""
         self.platform.live.prepare()
-        await install_engine(self.platform.config)
         if self._presence is not None:
             await self._presence.beat()  # before the first tick, which asks how many slots there are
         runner = self.platform.live.runner

@@ -160,13 +160,16 @@ async def run(
 
     `ready` is called once requests are accepted; `beside` runs along until the end, and may ask for it.
     """
-    from headwater.app import open_platform
+    from headwater.app import install_engine, open_platform
     from headwater.application import Application
 
     listener = bind(config.host, config.port)
     with contextlib.closing(listener):
         config = replace(config, port=listener.getsockname()[1])
         async with open_platform(config, clock, with_projects=True) as platform:
+            await install_engine(
+                config
+            )  # whoever answers has all that it works with: from here on no database is missed
             application = Application(platform, version=version("headwater"))
             note_url(config.local_url)
             ready(application)

@@ -1,10 +1,10 @@
 """A whole cluster on one machine: PostgreSQL, two ingress nodes, two workers, a ticker, and a fake Stripe with faults.
 
-Alone it shows life until Ctrl-C. With `--acts N`, nodes are killed, and stopped and woken, so many times; then, without
-faults, the store must equal the provider's ledger: nothing lost and nothing twice, though both ingresses are told of
-each event.
+Alone it shows life until Ctrl-C. With `--acts N`, or for `--minutes N`, nodes are killed, and stopped and woken, and
+PostgreSQL crashes and comes back; then, without faults, the store must equal the provider's ledger: nothing lost and
+nothing twice, though both ingresses are told of each event.
 
-Usage: python tests/cluster/chaos.py [--acts 100] [--seed 1] [--keep FOLDER]
+Usage: python tests/cluster/chaos.py [--acts 100 | --minutes 10] [--seed 1] [--keep FOLDER]
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
+import aiohttp
 import psycopg
 
 TESTS = Path(__file__).parent.parent
@@ -42,10 +44,13 @@ ROLES = {
 }
 FAULTS = Faults(rate_limited=0.02, failed=0.02, reset=0.01, churn=0.05)
 WEBHOOK_FAULTS = WebhookFaults(duplicated=0.1, reordered=0.2, late=0.1, late_seconds=3.0, lost_response=0.1)
+VICTIMS = ("worker-1", "worker-2", "worker-1", "worker-2", "ticker", "ingress-1", "ingress-2", "postgresql")
 ACTS_A_SECOND = 10
 STOPPED_SECONDS = 1.5
 PAUSE_SECONDS = 1.0
+AWAY_SECONDS_MAX = 4.0  # of the database
 STATUS_SECONDS = 5.0
+UP_SECONDS_MAX = 60.0
 END_SECONDS_MAX = 60.0
 
 
@@ -62,10 +67,11 @@ class Adapted:
 class Cluster(cycles.Rig):
     """The rig of the programme of kills, with several nodes on one PostgreSQL in place of the one child."""
 
-    def __init__(self, folder: Path, seed: int, url: str) -> None:
+    def __init__(self, folder: Path, seed: int, server: Any) -> None:
         super().__init__(folder, seed)
-        self.url = url
-        self.ports = {"ingress-1": self.port, "ingress-2": cycles.free_port()}
+        self.server = server
+        self.url = as_url(server.get_uri())
+        self.ports = {name: self.port if name == "ingress-1" else cycles.free_port() for name in ROLES}
         self.nodes: dict[str, subprocess.Popen[bytes]] = {}
 
     def command(self, *words: str, **_: object) -> subprocess.Popen[bytes]:
@@ -92,7 +98,7 @@ class Cluster(cycles.Rig):
     def start(self, name: str) -> None:
         """Start a node, in place of the one of that name before."""
         roles = [word for role in ROLES[name] for word in ("--role", role)]
-        self.nodes[name] = self.command("serve", "--port", str(self.ports.get(name, 0)), *roles)
+        self.nodes[name] = self.command("serve", "--port", str(self.ports[name]), *roles)
 
     def write(self, *statements: str) -> None:
         """Change rows as nobody may while nodes work: under the lock that every writer takes first."""
@@ -117,14 +123,19 @@ class Cluster(cycles.Rig):
         )
 
     async def act(self) -> None:
-        """Do something to a node, and let the others find out."""
-        name = self.random.choice(["worker-1", "worker-2", "worker-1", "worker-2", "ticker", "ingress-1", "ingress-2"])
-        node = self.nodes[name]
+        """Do something to a node or to the database, and let the others find out."""
+        name = self.random.choice(VICTIMS)
         self.figures.cycles += 1
-        if node.poll() is not None:
-            self.figures.problems.append(f"act {self.figures.cycles}: {name} ended by itself with {node.poll()}")
+        for one, its_node in self.nodes.items():
+            if its_node.poll() is not None:
+                self.figures.problems.append(f"act {self.figures.cycles}: {one} ended by itself with {its_node.poll()}")
+                self.start(one)
         self.make_due()
         await asyncio.sleep(self.random.random() * PAUSE_SECONDS)
+        if name == "postgresql":
+            await self.crash_database()
+            return
+        node = self.nodes[name]
         if name.startswith("worker") and self.random.random() < 0.5:
             self.figures.kills["stopped and woken"] += 1
             node.send_signal(signal.SIGSTOP)
@@ -137,6 +148,28 @@ class Cluster(cycles.Rig):
             node.wait()
             self.lapse()
             self.start(name)
+
+    async def crash_database(self) -> None:
+        """Stop PostgreSQL as a crash does, without a checkpoint, and start it again a little later.
+
+        Every node is up by then, and none may end; one that is started without a database would, with the reason.
+        """
+        await self.until_up()
+        self.figures.kills["database crashed"] += 1
+        os.kill(self.server.get_pid(), signal.SIGQUIT)
+        await asyncio.sleep(self.random.random() * AWAY_SECONDS_MAX)
+        await asyncio.to_thread(self.server.start)
+
+    async def until_up(self) -> None:
+        """Return once every node answers: that it listens says only that it has begun."""
+        deadline = time.monotonic() + UP_SECONDS_MAX
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=1.0)) as session:
+            for name, port in self.ports.items():
+                while not await answers(session, port):
+                    if self.nodes[name].poll() is not None or time.monotonic() > deadline:
+                        self.figures.problems.append(f"act {self.figures.cycles}: {name} did not come up")
+                        break
+                    await asyncio.sleep(0.05)
 
     async def settle(self) -> None:
         """Without faults: work until every delivery is done and every stream was polled to its end, then stop."""
@@ -173,11 +206,20 @@ class Cluster(cycles.Rig):
         return f"{records} records, {deliveries} deliveries; runs: {runs}"
 
 
+async def answers(session: aiohttp.ClientSession, port: int) -> bool:
+    """Whether a node is alive."""
+    try:
+        async with session.get(f"http://127.0.0.1:{port}/livez") as answer:
+            return answer.status == 200
+    except (aiohttp.ClientError, TimeoutError):
+        return False
+
+
 @contextlib.asynccontextmanager
 async def running(folder: Path, seed: int) -> AsyncIterator[Cluster]:
     """A cluster at work, with a provider full of life; whatever is left of it in the end is killed."""
     with own_server() as server:
-        cluster = Cluster(folder, seed, as_url(server.get_uri()))
+        cluster = Cluster(folder, seed, server)
         seed_account(cluster.provider, customers=80)
         async with cycles.living(cluster) as api_port:
             await cluster.install(api_port)
@@ -197,14 +239,16 @@ async def running(folder: Path, seed: int) -> AsyncIterator[Cluster]:
                     node.wait()
 
 
-async def programme(folder: Path, *, acts: int, seed: int) -> cycles.Figures:
-    """So many acts against the nodes, then the comparison."""
+async def programme(folder: Path, *, acts: int, minutes: float = 0.0, seed: int) -> cycles.Figures:
+    """So many acts against the cluster, and for so long at least; then the comparison."""
     async with running(folder, seed) as cluster:
-        for _ in range(acts):
+        end = time.monotonic() + minutes * 60
+        while cluster.figures.cycles < acts or time.monotonic() < end:
             await cluster.act()
         cluster.provider.activity.stop()
         await cluster.settle()
         cluster.verify()
+        print(cluster.status(), file=sys.stderr)
         return cluster.figures
 
 
@@ -214,7 +258,8 @@ async def show(folder: Path, seed: int) -> None:
     for one in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(one, interrupted.set)
     async with running(folder, seed) as cluster:
-        for name, port in cluster.ports.items():
+        for name in ("ingress-1", "ingress-2"):
+            port = cluster.ports[name]
             print(f"{name:<10}  http://127.0.0.1:{port}/", flush=True)
         print(f"database    {DatabaseUrl(cluster.url)}\nCtrl-C stops it.", flush=True)
         while not interrupted.is_set():
@@ -229,21 +274,23 @@ def main() -> int:
     """See the module."""
     options = argparse.ArgumentParser()
     options.add_argument("--acts", type=int, default=0)
+    options.add_argument("--minutes", type=float, default=0.0)
     options.add_argument("--seed", type=int, default=1)
     options.add_argument("--keep", type=Path)
     chosen = options.parse_args()
     with contextlib.ExitStack() as stack:
         folder = chosen.keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="headwater-cluster-")))
         folder.mkdir(exist_ok=True)
-        if not chosen.acts:
+        if not chosen.acts and not chosen.minutes:
             asyncio.run(show(folder, chosen.seed))
             return 0
         started = time.monotonic()
-        figures = asyncio.run(programme(folder, acts=chosen.acts, seed=chosen.seed))
+        figures = asyncio.run(programme(folder, acts=chosen.acts, minutes=chosen.minutes, seed=chosen.seed))
     told = {
         "acts": figures.cycles,
         "of_them": dict(sorted(figures.kills.items())),
         "acked": figures.acked,
+        "answers": dict(sorted(figures.answers.items())),
         "problems": figures.problems,
         "seconds": round(time.monotonic() - started),
         "seed": chosen.seed,

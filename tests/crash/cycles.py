@@ -60,6 +60,7 @@ class Figures:
     kills: Counter[str] = field(default_factory=Counter)  # by the failpoint at which it died
     elsewhere: int = 0  # killed wherever it was, since its failpoint was not passed in time
     acked: int = 0
+    answers: Counter[int] = field(default_factory=Counter)  # to webhooks, by status; 0 where there was none
     problems: list[str] = field(default_factory=list)
 
 
@@ -258,8 +259,10 @@ async def living(rig: Rig) -> AsyncIterator[int]:
         async def noted(url: str, headers: dict[str, str], body: bytes) -> int:
             try:
                 status = await post(url, headers, body)
-            except aiohttp.ClientError as error:
+            except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                rig.figures.answers[0] += 1
                 raise OSError(str(error)) from error
+            rig.figures.answers[status] += 1
             if 200 <= status < 300:
                 rig.acked.add(msgspec.json.decode(body)["id"])
             return status

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -179,7 +180,7 @@ class ProcrastinateEngine:
             return
         task = asyncio.current_task()
         assert task is not None
-        run = msgspec.json.decode(ref, type=RunRef)
+        run = msgspec.msgpack.decode(b64decode(ref), type=RunRef)
         self._running[task] = run
         try:
             await self._handler(run)
@@ -207,8 +208,8 @@ class ProcrastinateEngine:
         return {row["run_id"] for row in await (await db.execute(_SUPERSEDE, given)).fetchall()}
 
     def _job(self, ref: RunRef) -> jobs.Job:
-        # The reference is text within the JSON: a cursor may hold what a jsonb cannot, such as NUL.
-        text = msgspec.json.encode(ref).decode()
+        # A cursor may hold what a jsonb cannot, such as NUL; and each quote in it would be escaped three times over.
+        text = b64encode(msgspec.msgpack.encode(ref)).decode()
         given: dict[str, JSONValue] = {"run_id": ref.run_id, "epoch": ref.epoch, "ref": text}
         return jobs.Job(
             queue=self._queue, lock=None, queueing_lock=None, task_name=TASK, task_kwargs=given, priority=-ref.priority

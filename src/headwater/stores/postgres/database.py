@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import msgspec
 import psycopg
@@ -52,6 +53,7 @@ _SPOILED = (
     psycopg.ProgrammingError,
     psycopg.errors.ProgramLimitExceeded,
 )
+_LOST = ("08", "57P")  # the connection failed; the server shuts down or crashed
 _AGAIN = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
 
 
@@ -67,6 +69,8 @@ class Database:
         self._url = url
         self._pool: AsyncConnectionPool[Connection] | None = None
         self._is_away = False
+        self._losses = 0  # errors that may have cost a connection
+        self._proved: WeakKeyDictionary[Connection, int] = WeakKeyDictionary()  # the losses that each has outlived
 
     async def open(self) -> None:
         """Make the pool; it connects anew by itself, with growing pauses, when the server comes back."""
@@ -79,7 +83,7 @@ class Database:
             timeout=CONNECT_SECONDS,
             reconnect_timeout=RECONNECT_SECONDS,
             configure=_configure,
-            check=AsyncConnectionPool.check_connection,
+            check=self._prove,
             name="headwater",
             open=False,
         )
@@ -92,25 +96,49 @@ class Database:
             await pool.close()
 
     async def read(self, work: Work[T]) -> T:
-        """The result of a reading function; each of its statements sees what is committed by then."""
+        """The result of a reading function; each of its statements sees what is committed by then.
+
+        Where the connection is lost, `work` is carried out once more on another.
+        """
+        try:
+            async with self._connection() as db:
+                return await work(db)
+        except StoreUnavailableError as error:
+            if not _is_lost(error):
+                raise
         async with self._connection() as db:
             return await work(db)
 
     async def transact(self, work: Work[T], *, before_commit: str = "", after_commit: str = "") -> T:
-        """Carry out `work` in one transaction, again from its beginning where the server took it back.
+        """Carry out `work` in one transaction, again from its beginning where the server took it back or went away.
 
         The names are failpoints. An error that is not the database's is raised as it is, and nothing is written.
         """
         for attempt in range(1, ATTEMPTS_MAX + 1):
+            is_done = False
             try:
                 async with self._connection() as db, db.transaction():
                     result = await work(db)
                     if before_commit:
                         failpoint(before_commit)
+                    is_done = True
                 break
             except StoreUnavailableError as error:
-                if attempt == ATTEMPTS_MAX or not isinstance(error.__cause__, _AGAIN):
+                again = isinstance(error.__cause__, _AGAIN) or (_is_lost(error) and not is_done)
+                if attempt == ATTEMPTS_MAX or not again:
                     raise
+        if after_commit:
+            failpoint(after_commit)
+        return result
+
+    async def once(self, work: Work[T], *, before_commit: str = "", after_commit: str = "") -> T:
+        """Carry out `work`, one statement that is a transaction of its own and does no harm when it comes twice.
+
+        Its answer is the commit's; where that is lost, it is sent again as `read` does. The names are failpoints.
+        """
+        if before_commit:
+            failpoint(before_commit)
+        result = await self.read(work)
         if after_commit:
             failpoint(after_commit)
         return result
@@ -143,6 +171,17 @@ class Database:
                 # A wait in which no attempt to connect failed was for connections that others hold.
                 self._is_away |= _failures(self._pool) > failures
                 raise
+            except psycopg.OperationalError:
+                self._losses += 1
+                raise
+
+    async def _prove(self, db: Connection) -> None:
+        """Once after each loss, ask whether this connection is there still: not each time, for the way there and back
+        is half the time of a small transaction.
+        """
+        if self._proved.get(db) != self._losses:
+            await AsyncConnectionPool.check_connection(db)
+            self._proved[db] = self._losses
 
 
 async def rows(db: Connection, sql: str, **parameters: Any) -> list[Row]:
@@ -221,6 +260,14 @@ def translated(error: Exception) -> Exception:
 def is_spoiled(error: BaseException) -> bool:
     """Whether the statement itself was refused, for what it was given; else the database failed."""
     return isinstance(error.__cause__, _SPOILED)
+
+
+def _is_lost(error: BaseException) -> bool:
+    """Whether it was the connection that failed, and neither the statement nor the search for a connection."""
+    cause = error.__cause__
+    if not isinstance(cause, psycopg.OperationalError) or isinstance(cause, PoolTimeout):
+        return False
+    return cause.sqlstate is None or cause.sqlstate.startswith(_LOST)
 
 
 @contextmanager

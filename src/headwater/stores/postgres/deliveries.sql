@@ -1,7 +1,3 @@
--- name: open_inbox
--- Keep the partitions as they are until the transaction ends.
-LOCK TABLE ONLY deliveries, ONLY bodies IN ROW EXCLUSIVE MODE;
-
 -- name: missing_days
 -- The days that have no partition yet. Asked of the catalogue as a table: a session may remember for a while that a
 -- name was free.
@@ -15,17 +11,44 @@ ORDER BY day;
 -- Two nodes that make a day's partition do so one after the other.
 SELECT pg_advisory_xact_lock(5252, 3);
 
--- name: next_ids
--- Numbers for new deliveries.
-SELECT nextval('delivery_number') AS number FROM generate_series(1, %(wanted)s);
-
--- name: remember
--- Remember dedupe keys, in order, so that two that bring the same wait for each other once; those that are new.
-INSERT INTO dedupes (connection_id, dedupe, delivery_id)
-SELECT connection_id, dedupe, id
-FROM unnest(%(connection_ids)s::bigint[], %(dedupes)s::bytea[], %(ids)s::bigint[]) AS j (connection_id, dedupe, id)
-ORDER BY connection_id, dedupe
-ON CONFLICT DO NOTHING RETURNING delivery_id;
+-- name: append
+-- Store deliveries whose dedupe keys are new, and count them; what became of each. Nothing is stored, and nothing told,
+-- where a connection is gone. One statement: what is stored of a delivery comes and goes with its key (Invariant 3).
+-- Keys, hours and arrivals are taken in order, so that two that bring the same wait for each other once.
+WITH home AS MATERIALIZED (
+    SELECT id FROM connections WHERE id = ANY(%(homes)b::bigint[]) ORDER BY id FOR KEY SHARE
+),
+given AS MATERIALIZED (
+    SELECT j.*, j.first_id + nextval('delivery_number') AS id
+    FROM unnest(%(connection_ids)b::bigint[], %(dedupes)b::bytea[], %(provider_ids)b::text[], %(event_types)b::text[],
+        %(received_ats)b::bigint[], %(hours)b::bigint[], %(first_ids)b::bigint[], %(headers)b::bytea[],
+        %(bodies)b::bytea[]) WITH ORDINALITY
+        AS j (connection_id, dedupe, provider_id, event_type, received_at, hour, first_id, headers, body, place)
+    WHERE (SELECT count(*) FROM home) = cardinality(%(homes)b::bigint[])
+),
+remembered AS (
+    INSERT INTO dedupes (connection_id, dedupe, delivery_id)
+    SELECT connection_id, dedupe, id FROM given ORDER BY connection_id, dedupe, place
+    ON CONFLICT DO NOTHING RETURNING delivery_id
+),
+fresh AS (SELECT g.* FROM given g JOIN remembered r ON r.delivery_id = g.id),
+stored AS (
+    INSERT INTO deliveries (id, connection_id, dedupe, provider_id, event_type, received_at, due_at, body_bytes)
+    SELECT id, connection_id, dedupe, provider_id, event_type, received_at, received_at, length(body) FROM fresh
+),
+contents AS (INSERT INTO bodies (delivery_id, headers, body) SELECT id, headers, body FROM fresh),
+figures AS (
+    INSERT INTO connection_hours (connection_id, hour, deliveries)
+    SELECT connection_id, hour, count(*) FROM fresh GROUP BY connection_id, hour ORDER BY connection_id, hour
+    ON CONFLICT (connection_id, hour) DO UPDATE SET deliveries = connection_hours.deliveries + excluded.deliveries
+),
+last AS (
+    INSERT INTO arrivals (connection_id, last_at)
+    SELECT connection_id, max(received_at) FROM given GROUP BY connection_id ORDER BY connection_id
+    ON CONFLICT (connection_id) DO UPDATE SET last_at = greatest(arrivals.last_at, excluded.last_at)
+)
+SELECT g.place, g.id, r.delivery_id IS NOT NULL AS is_fresh
+FROM given g LEFT JOIN remembered r ON r.delivery_id = g.id ORDER BY g.place;
 
 -- name: known
 -- The deliveries that have one of these dedupe keys.
@@ -35,40 +58,16 @@ CROSS JOIN LATERAL (
     SELECT * FROM dedupes WHERE connection_id = a.connection_id AND dedupe = a.dedupe LIMIT 1
 ) d;
 
--- name: insert
--- Store deliveries, apart from their bodies.
-INSERT INTO deliveries (id, connection_id, dedupe, provider_id, event_type, received_at, due_at, body_bytes)
-SELECT id, connection_id, dedupe, provider_id, event_type, received_at, received_at, body_bytes
-FROM unnest(%(ids)s::bigint[], %(connection_ids)s::bigint[], %(dedupes)s::bytea[], %(provider_ids)s::text[],
-    %(event_types)s::text[], %(received_ats)s::bigint[], %(body_bytes)s::bigint[])
-    AS j (id, connection_id, dedupe, provider_id, event_type, received_at, body_bytes);
-
--- name: insert_bodies
--- Their headers and bodies.
-INSERT INTO bodies (delivery_id, headers, body)
-SELECT * FROM unnest(%(ids)s::bigint[], %(headers)s::bytea[], %(bodies)s::bytea[]);
-
 -- name: hold
 -- Hold deliveries, lowest id first; how their claims stand now.
 SELECT id, state, epoch FROM deliveries WHERE id = ANY(%(ids)s::bigint[]) ORDER BY id FOR NO KEY UPDATE;
 
 -- name: count_duplicates
--- Later arrivals of known deliveries.
+-- Later arrivals of deliveries that are held.
 UPDATE deliveries SET duplicates = deliveries.duplicates + j.n,
     last_duplicate_at = greatest(deliveries.last_duplicate_at, j.at)
 FROM unnest(%(ids)s::bigint[], %(counts)s::bigint[], %(ats)s::bigint[]) AS j (id, n, at)
 WHERE deliveries.id = j.id AND deliveries.id = ANY(%(ids)s::bigint[]);
-
--- name: count_arrivals
--- New deliveries in the figures of their connection's hour, in order.
-INSERT INTO connection_hours (connection_id, hour, deliveries)
-SELECT * FROM unnest(%(connection_ids)s::bigint[], %(hours)s::bigint[], %(counts)s::bigint[])
-ON CONFLICT (connection_id, hour) DO UPDATE SET deliveries = connection_hours.deliveries + excluded.deliveries;
-
--- name: note_arrivals
--- The instant of the last delivery of connections, duplicates included, in order.
-INSERT INTO arrivals (connection_id, last_at) SELECT * FROM unnest(%(connection_ids)s::bigint[], %(ats)s::bigint[])
-ON CONFLICT (connection_id) DO UPDATE SET last_at = greatest(arrivals.last_at, excluded.last_at);
 
 -- name: reject
 -- Count a refused request and keep its sample.

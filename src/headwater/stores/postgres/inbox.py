@@ -10,21 +10,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any
 
 import msgspec
+from psycopg.errors import CheckViolation
 
 from headwater.clock import to_micros
 from headwater.delivery import Appended, ClaimedDelivery, DeliveryState, NewDelivery
-from headwater.errors import HeadwaterError, NotFoundError
+from headwater.errors import HeadwaterError, NotFoundError, StoreUnavailableError
 from headwater.intention import CommitResult, DeliveryCommit, DeliveryFailure
 from headwater.stores.lease import check_claim, parcel_of_delivery
 from headwater.stores.plan import Effects, hour_of
-from headwater.stores.postgres.connections import hold, rely_on
-from headwater.stores.postgres.database import Connection, Database, begin, execute, json_text, prepared, queries, rows
+from headwater.stores.postgres.connections import hold
+from headwater.stores.postgres.database import (
+    Connection,
+    Database,
+    Row,
+    escaped,
+    execute,
+    json_text,
+    prepared,
+    queries,
+    rows,
+)
 from headwater.stores.postgres.ingest import Batch, prepare
 from headwater.stores.postgres.numbers import Numbers
-from headwater.stores.postgres.partition import day_of, delivery_id, make_days
+from headwater.stores.postgres.partition import day_of, first_id, make_days
 from headwater.stores.row import as_claim, micros
 
 _sql = queries("deliveries.sql")
@@ -33,22 +45,24 @@ Key = tuple[int, bytes]  # connection id, dedupe key
 
 
 class _MissingDaysError(Exception):
-    """Days that have no partition yet."""
-
-    def __init__(self, days: Sequence[int]) -> None:
-        super().__init__(f"no partition for {days}")
-        self.days = days
+    """The day of a delivery has no partition yet."""
 
 
 async def append_deliveries(database: Database, batches: Sequence[Sequence[NewDelivery]]) -> Sequence[Any]:
-    """For each batch what became of its deliveries, or why none of it was stored: one transaction for all."""
-    names = {"before_commit": "delivery.before_commit", "after_commit": "delivery.after_commit"}
-    try:
-        return await database.transact(lambda db: _append(db, batches), **names)
-    except _MissingDaysError as error:
-        days = error.days
-    await database.transact(lambda db: make_days(db, days))
-    return await database.transact(lambda db: _append(db, batches), **names)
+    """What became of the deliveries of each batch, all stored by one statement; what it raises stored none of them,
+    or was lost on its way back.
+    """
+    given = [delivery for batch in batches for delivery in batch]
+    found = await _stored(database, given)
+    if not found:
+        raise NotFoundError("The connection of the delivery is gone.")
+    repeated = [delivery for delivery, one in zip(given, found, strict=True) if not one["is_fresh"]]
+    known = await database.transact(lambda db: _note_repeated(db, repeated)) if repeated else {}
+    appended = (
+        Appended(id=one["id"] if one["is_fresh"] else known[_key(delivery)], duplicate=not one["is_fresh"])
+        for delivery, one in zip(given, found, strict=True)
+    )
+    return [list(islice(appended, len(batch))) for batch in batches]
 
 
 async def claim_deliveries(
@@ -110,114 +124,57 @@ async def fail_delivery(db: Connection, failure: DeliveryFailure) -> None:
     )
 
 
-async def _append(db: Connection, batches: Sequence[Sequence[NewDelivery]]) -> Sequence[Any]:
-    given = [delivery for batch in batches for delivery in batch]
-    existing, ids = await _prepare(db, given)
-    accepted = [delivery for delivery in given if delivery.connection_id in existing]
-    wanted: dict[Key, int] = {}
-    for delivery, number in zip(accepted, ids, strict=False):
-        wanted.setdefault((delivery.connection_id, delivery.dedupe), delivery_id(delivery.received_at, number))
-    known = await _remember(db, wanted)
-    fresh: dict[int, NewDelivery] = {}
-    repeated: dict[int, tuple[int, int]] = {}  # id → how often, and when last
-    results: list[Any] = []
-    for batch in batches:
-        if not all(delivery.connection_id in existing for delivery in batch):
-            results.append(NotFoundError("The connection of the delivery is gone."))
-            continue
-        results.append([_settle(delivery, wanted, known, fresh, repeated) for delivery in batch])
-    await _store(db, fresh, repeated, accepted)
-    return results
+async def _stored(database: Database, given: Sequence[NewDelivery]) -> list[Row]:
+    names = {"before_commit": "delivery.before_commit", "after_commit": "delivery.after_commit"}
+    try:
+        return await database.once(lambda db: _append(db, given), **names)
+    except _MissingDaysError:
+        days = sorted({day_of(delivery.received_at) for delivery in given})
+        await database.transact(lambda db: make_days(db, days))
+        return await database.once(lambda db: _append(db, given), **names)
 
 
-async def _prepare(db: Connection, given: Sequence[NewDelivery]) -> tuple[set[int], list[int]]:
-    days = sorted({day_of(delivery.received_at) for delivery in given})
-    homes = sorted({delivery.connection_id for delivery in given})
-    async with db.pipeline():
-        await execute(db, _sql["open_inbox"])
-        missing = await begin(db, _sql["missing_days"], days=days)
-        numbers = await begin(db, _sql["next_ids"], wanted=len(given))
-    if lacking := [found["day"] for found in await missing.fetchall()]:
-        raise _MissingDaysError(lacking)
-    existing = await rely_on(db, homes)
-    return existing, [found["number"] for found in await numbers.fetchall()]
-
-
-async def _remember(db: Connection, wanted: Mapping[Key, int]) -> dict[Key, int]:
-    """The delivery of each key that was known before."""
-    asked = {"connection_ids": [home for home, _ in wanted], "dedupes": [dedupe for _, dedupe in wanted]}
-    new = {found["delivery_id"] for found in await rows(db, _sql["remember"], **asked, ids=list(wanted.values()))}
-    if len(new) == len(wanted):
-        return {}
-    found = await rows(db, _sql["known"], **asked)
-    known = {(one["connection_id"], one["dedupe"]): one["delivery_id"] for one in found}
-    return {key: first for key, first in known.items() if first not in new}
-
-
-def _settle(
-    delivery: NewDelivery,
-    wanted: Mapping[Key, int],
-    known: Mapping[Key, int],
-    fresh: dict[int, NewDelivery],
-    repeated: dict[int, tuple[int, int]],
-) -> Appended:
-    key = delivery.connection_id, delivery.dedupe
-    first = known.get(key)
-    if first is None and wanted[key] not in fresh:
-        fresh[wanted[key]] = delivery
-        return Appended(id=wanted[key], duplicate=False)
-    first = first or wanted[key]
-    count, at = repeated.get(first, (0, 0))
-    repeated[first] = count + 1, max(at, delivery.received_at)
-    return Appended(id=first, duplicate=True)
-
-
-async def _store(
-    db: Connection,
-    fresh: Mapping[int, NewDelivery],
-    repeated: Mapping[int, tuple[int, int]],
-    arrived: Sequence[NewDelivery],
-) -> None:
-    ids, new = list(fresh), list(fresh.values())
-    async with db.pipeline():
-        await execute(
+async def _append(db: Connection, given: Sequence[NewDelivery]) -> list[Row]:
+    try:
+        return await prepared(
             db,
-            _sql["insert"],
-            ids=ids,
-            connection_ids=[delivery.connection_id for delivery in new],
-            dedupes=[delivery.dedupe for delivery in new],
-            provider_ids=[delivery.provider_id for delivery in new],
-            event_types=[delivery.event_type for delivery in new],
-            received_ats=[delivery.received_at for delivery in new],
-            body_bytes=[len(delivery.body) for delivery in new],
+            _sql["append"],
+            homes=sorted({delivery.connection_id for delivery in given}),
+            connection_ids=[delivery.connection_id for delivery in given],
+            dedupes=[delivery.dedupe for delivery in given],
+            provider_ids=[escaped(delivery.provider_id) for delivery in given],
+            event_types=[delivery.event_type and escaped(delivery.event_type) for delivery in given],
+            received_ats=[delivery.received_at for delivery in given],
+            hours=[hour_of(delivery.received_at) for delivery in given],
+            first_ids=[first_id(day_of(delivery.received_at)) for delivery in given],
+            headers=[delivery.headers for delivery in given],
+            bodies=[delivery.body for delivery in given],
         )
-        headers, bodies = [delivery.headers for delivery in new], [delivery.body for delivery in new]
-        await execute(db, _sql["insert_bodies"], ids=ids, headers=headers, bodies=bodies)
-        if repeated:
-            again = sorted(repeated)
-            counts, ats = [repeated[one][0] for one in again], [repeated[one][1] for one in again]
-            await execute(db, _sql["hold"], ids=again)
-            await execute(db, _sql["count_duplicates"], ids=again, counts=counts, ats=ats)
-        await _note_arrivals(db, new, arrived)
+    except CheckViolation as error:
+        raise _MissingDaysError from error
 
 
-async def _note_arrivals(db: Connection, new: Sequence[NewDelivery], arrived: Sequence[NewDelivery]) -> None:
-    hours: dict[tuple[int, int], int] = {}
-    for delivery in new:
-        place = delivery.connection_id, hour_of(delivery.received_at)
-        hours[place] = hours.get(place, 0) + 1
-    last: dict[int, int] = {}
-    for delivery in arrived:
-        last[delivery.connection_id] = max(delivery.received_at, last.get(delivery.connection_id, 0))
-    places, homes = sorted(hours), sorted(last)
+async def _note_repeated(db: Connection, repeated: Sequence[NewDelivery]) -> Mapping[Key, int]:
+    """Count what arrived again; the id of each one's first arrival."""
+    homes, dedupes = [one.connection_id for one in repeated], [one.dedupe for one in repeated]
+    found = await rows(db, _sql["known"], connection_ids=homes, dedupes=dedupes)
+    known: dict[Key, int] = {(one["connection_id"], one["dedupe"]): one["delivery_id"] for one in found}
+    times: dict[int, tuple[int, int]] = {}  # id → how often, and when last
+    for delivery in repeated:
+        if _key(delivery) not in known:
+            raise StoreUnavailableError("The first arrival of a delivery was removed while it came again.")
+        count, at = times.get(known[_key(delivery)], (0, 0))
+        times[known[_key(delivery)]] = count + 1, max(at, delivery.received_at)
+    ids = sorted(times)
+    await execute(db, _sql["hold"], ids=ids)
     await execute(
-        db,
-        _sql["count_arrivals"],
-        connection_ids=[home for home, _ in places],
-        hours=[hour for _, hour in places],
-        counts=[hours[place] for place in places],
+        db, _sql["count_duplicates"], ids=ids, counts=[times[one][0] for one in ids], ats=[times[one][1] for one in ids]
     )
-    await execute(db, _sql["note_arrivals"], connection_ids=homes, ats=[last[home] for home in homes])
+    return known
+
+
+def _key(delivery: NewDelivery) -> Key:
+    return delivery.connection_id, delivery.dedupe
 
 
 async def _claims(db: Connection, ids: Sequence[int]) -> dict[int, tuple[str, int]]:

@@ -21,13 +21,8 @@ def day_of(micros: int) -> int:
     return max(0, micros // DAY_MICROSECONDS)
 
 
-def delivery_id(received_at: int, number: int) -> int:
-    """The id of a delivery: its day, then its number."""
-    return (day_of(received_at) << NUMBER_BITS) + number
-
-
 def first_id(day: int) -> int:
-    """The lower bound of a day's ids."""
+    """The lower bound of a day's ids; a number is added to it."""
     return day << NUMBER_BITS
 
 

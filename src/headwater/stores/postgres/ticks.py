@@ -85,7 +85,8 @@ async def _tick(
     lease_seconds: float,
 ) -> TickResult:
     now = to_micros(at)
-    held = [found["id"] for found in await rows(db, _sql["busy_connections"], at=now, limit=DUE_MAX)]
+    busy = await rows(db, _sql["busy_connections"], at=now, limit=DUE_MAX)
+    held = [found["id"] for found in busy]
     started = skipped = 0
     admitted: list[RunRef] = []
     if held:
@@ -99,7 +100,8 @@ async def _tick(
             per_connection_max=per_connection_max,
             held=held,
         )
-        asked = {"at": now, "per_connection_max": per_connection_max, "limit": max(admit_max, 0), "held": held}
+        active = [found["id"] for found in busy if found["is_active"]]
+        asked = {"at": now, "per_connection_max": per_connection_max, "limit": max(admit_max, 0), "active": active}
         waiting = [found["id"] for found in await rows(db, _sql["waiting_runs"], **asked)]
         admitted = await _admit(db, waiting, at=at, lease_seconds=lease_seconds)
     next_due = await value(db, _sql["next_due"], at=now)

@@ -15,8 +15,8 @@ WHERE id IN (
 SELECT count(*) FROM runs WHERE state = 'running' AND lease_until > %(at)s;
 
 -- name: busy_connections
--- Hold the connections for which this tick may have work.
-SELECT c.id FROM connections c
+-- Hold the connections for which this tick may have work; whether they are paused stays so meanwhile.
+SELECT c.id, c.paused_at IS NULL AS is_active FROM connections c
 WHERE c.id IN (SELECT r.connection_id FROM runs r WHERE r.state = 'running' AND r.lease_until <= %(at)s)
     OR c.paused_at IS NULL AND c.id IN (
         SELECT r.connection_id FROM runs r WHERE r.state IN ('scheduled', 'retrying') AND r.due_at <= %(at)s
@@ -108,10 +108,12 @@ ORDER BY connection_id, place;
 -- name: waiting_runs
 -- The runs that may be admitted now: smaller priority first, connections in turn, none beyond its connection's cap.
 -- No more is looked at of a connection than its cap allows. What a run belongs to is looked up by its key: the planner
--- is left no other way, whatever it knows of the tables.
-SELECT r.id FROM unnest(%(held)s::bigint[]) AS h (id)
-CROSS JOIN LATERAL (SELECT id FROM connections WHERE id = h.id AND paused_at IS NULL LIMIT 1) c
-CROSS JOIN LATERAL (SELECT count(*) AS n FROM runs WHERE connection_id = h.id AND state = 'running') running
+-- is left no other way, whatever it knows of the tables. None of the connections given is paused.
+SELECT r.id FROM (
+    SELECT a.id, coalesce(running.n, 0) AS running FROM unnest(%(active)s::bigint[]) AS a (id)
+    LEFT JOIN (SELECT connection_id, count(*) AS n FROM runs WHERE state = 'running' GROUP BY connection_id) running
+        ON running.connection_id = a.id
+) h
 CROSS JOIN LATERAL (
     SELECT id, priority, due_at, row_number() OVER (PARTITION BY priority ORDER BY due_at, id) AS turn
     FROM (
@@ -120,13 +122,12 @@ CROSS JOIN LATERAL (
             SELECT id FROM streams WHERE id = w.stream_id AND paused_at IS NULL AND declared
                 AND (blocked_until IS NULL OR blocked_until <= %(at)s) LIMIT 1
         ) s
-        LEFT JOIN LATERAL (SELECT state FROM backfills WHERE id = w.backfill_id LIMIT 1) b ON true
         WHERE w.connection_id = h.id AND w.state IN ('scheduled', 'retrying') AND w.due_at <= %(at)s
-            AND (w.backfill_id IS NULL OR b.state = 'running')
-        ORDER BY w.priority, w.due_at, w.id LIMIT greatest(%(per_connection_max)s - running.n, 0)
+            AND (w.backfill_id IS NULL OR (SELECT state FROM backfills WHERE id = w.backfill_id) = 'running')
+        ORDER BY w.priority, w.due_at, w.id LIMIT greatest(%(per_connection_max)s - h.running, 0)
     ) first
 ) r
-ORDER BY r.priority, r.turn + running.n, r.due_at, r.id LIMIT %(limit)s;
+ORDER BY r.priority, r.turn + h.running, r.due_at, r.id LIMIT %(limit)s;
 
 -- name: raise_stream_epochs
 -- A new fencing token for the stream of each admitted run, unless its first attempt has one from its tick.
