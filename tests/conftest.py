@@ -30,3 +30,15 @@ def postgres_server():
 def postgres_url(postgres_server):
     with postgres_server.database() as url:
         yield url
+
+
+@pytest.fixture
+def quick_passwords(monkeypatch):
+    """Passwords are hashed by the same algorithm with less work."""
+    from argon2 import PasswordHasher
+
+    from headwater import password
+
+    quick = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+    monkeypatch.setattr(password, "_hasher", lambda: quick)
+    monkeypatch.setattr(password, "_nobodys", lambda: quick.hash("nobody"))

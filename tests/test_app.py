@@ -187,8 +187,9 @@ def test_elsewhere_pages_and_api_need_a_key_and_probes_and_endpoints_do_not(tmp_
 
     async def act(platform: Platform) -> None:
         application = Application(platform, version="test")
-        for path in ("/", "/api/v1/streams", "/metrics"):
+        for path in ("/?format=json", "/api/v1/streams", "/metrics"):
             assert (await ask(application, path)).status == 401, path
+        assert (await ask(application, "/")).headers["location"] == "/login?next=/"
         assert (await ask(application, "/livez")).status == 200
         assert (await ask(application, "/webhooks/shop/unknown", method="POST")).status == 404
         at = platform.clock.now()
@@ -204,7 +205,7 @@ def test_metrics_and_pages_are_public_only_where_that_is_configured(tmp_path: Pa
     async def act(platform: Platform) -> None:
         application = Application(platform, version="test")
         assert (await ask(application, "/metrics")).status == 200
-        assert (await ask(application, "/")).status == 401
+        assert (await ask(application, "/?format=json")).status == 401
         platform.config = replace(platform.config, metrics_public=False, dashboard_public=True)
         assert (await ask(Application(platform, version="test"), "/")).status == 200
 

@@ -15,16 +15,7 @@ GOOD, BETTER = "correct horse battery", "tundra gravel omelette"
 EMAIL = "ann@example.com"
 
 
-@pytest.fixture(autouse=True)
-def quick_hashes(monkeypatch):
-    """The same algorithm with less work."""
-    from argon2 import PasswordHasher
-
-    quick = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
-    monkeypatch.setattr(password, "_hasher", lambda: quick)
-    password._nobodys.cache_clear()
-    yield
-    password._nobodys.cache_clear()
+pytestmark = pytest.mark.usefixtures("quick_passwords")
 
 
 @asynccontextmanager

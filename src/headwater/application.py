@@ -19,12 +19,15 @@ from starlette.applications import Starlette
 from headwater import metrics
 from headwater.api import routes as api
 from headwater.api.access import Caller, Guard, key_guard, loopback_guard, open_guard
+from headwater.api.session import door_guard
 from headwater.app import Platform, local_engine, make_engine
 from headwater.dashboard import views
 from headwater.deploy import Deployer
 from headwater.dispatch import Dispatcher
+from headwater.door import Door
 from headwater.engine import Handler
 from headwater.errors import HeadwaterError, StoreUnavailableError
+from headwater.front import Front
 from headwater.ingress import Ingress, Limits, Receive, Scope, Send
 from headwater.node import Topic, slots_of
 from headwater.presence import Presence, this_node
@@ -78,7 +81,10 @@ class Application:
         self._connector_names: dict[str, str] = {}
         self._endpoints: tuple[str, ...] = ()
         self._note_projects()
-        self._pages = self._starlette(version)
+        self.door = Door(store=platform.store, clock=platform.clock)
+        self._pages = Front(
+            self._starlette(version), trusted=config.trusted_proxies, public_url=base_url or config.public_url
+        )
         self._ingress_drain: asyncio.Task[None] | None = None
 
     async def asgi(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -87,6 +93,14 @@ class Application:
             await self.ingress(scope, receive, send)
         else:
             await self._pages(scope, receive, send)
+
+    async def first_link(self) -> str | None:
+        """A link that makes the first admin, once; None when there is an account, or nobody signs in here."""
+        config = self.platform.config
+        if "dashboard" not in self._roles or config.dashboard_public:
+            return None
+        token = await self.door.setup_token()
+        return token and f"{config.base_url}/setup?token={token}"
 
     async def run(self) -> None:
         """Work until `drain`; raises `StoreUnavailableError` when the store cannot write any more."""
@@ -174,7 +188,7 @@ class Application:
 
     def _starlette(self, version: str) -> Starlette:
         store, clock = self.platform.store, self.platform.clock
-        guard = _guard(self.platform)
+        guard = _guard(self.platform, self.door)
         own = metrics.routes(store=store, clock=clock, guard=_metrics_guard(self.platform, guard), version=version)
         if "dashboard" not in self._roles:
             return Starlette(routes=own)
@@ -187,6 +201,7 @@ class Application:
             version=version,
             installation=self.platform,
             public_url=self._base_url,
+            door=None if self.platform.config.dashboard_public else self.door,
         )
         return Starlette(
             routes=[
@@ -320,11 +335,12 @@ async def _together(
                 await task
 
 
-def _guard(platform: Platform) -> Guard:
+def _guard(platform: Platform, door: Door) -> Guard:
     if platform.config.dashboard_public:
         return open_guard()
     by_key = key_guard(platform.store, platform.clock)
-    return loopback_guard(by_key) if platform.config.is_loopback else by_key
+    open_until_first = loopback_guard(by_key) if platform.config.is_loopback else None
+    return door_guard(door, by_key=by_key, open_until_first=open_until_first)
 
 
 def _metrics_guard(platform: Platform, guard: Guard) -> Guard:

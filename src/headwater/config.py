@@ -10,7 +10,7 @@ import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -81,6 +81,8 @@ class Config:
     pending_max: int = 100_000  # deliveries that may wait before the ingress sheds load
     metrics_public: bool = False  # serve /metrics without a key on a host that is not loopback, too
     dashboard_public: bool = False  # likewise the dashboard and the API: only behind a proxy that authenticates
+    # Proxies in front, as networks: only from these are forwarded headers believed.
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
     bundles: bool = True  # run what was deployed to the store, before a folder of the same connector
     log_format: LogFormat = "text"
     log_level: str = "info"
@@ -245,6 +247,17 @@ def _roles(raw: Any, directory: Path) -> frozenset[str]:  # noqa: ARG001
     return frozenset(words)
 
 
+def _networks(raw: Any, directory: Path) -> tuple[IPv4Network | IPv6Network, ...]:  # noqa: ARG001
+    words = raw.replace(",", " ").split() if isinstance(raw, str) else raw
+    problem = "must be a list of networks such as 10.0.0.0/8 or 127.0.0.1 (in the environment: separated by commas)"
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise ValueError(problem)
+    try:
+        return tuple(ip_network(word) for word in words)
+    except ValueError:
+        raise ValueError(problem) from None
+
+
 def _number(minimum: int, maximum: int) -> Callable[[Any, Path], int]:
     def read(raw: Any, directory: Path) -> int:  # noqa: ARG001
         problem = f"must be a whole number from {minimum} to {maximum}"
@@ -294,6 +307,7 @@ _READERS: dict[str, Callable[[Any, Path], Any]] = {
     "pending_max": _number(1, 1_000_000_000),
     "metrics_public": _boolean,
     "dashboard_public": _boolean,
+    "trusted_proxies": _networks,
     "bundles": _boolean,
     "log_format": _choice("text", "json"),
     "log_level": _choice("debug", "info", "warning", "error"),

@@ -153,12 +153,13 @@ async def run(
     clock: Clock,
     *,
     note_url: Callable[[str], None],
-    ready: Callable[[Application], None],
+    ready: Callable[[Application, str | None], None],
     beside: Beside | None = None,
 ) -> int:
     """Open everything, serve, close everything; the exit code.
 
-    `ready` is called once requests are accepted; `beside` runs along until the end, and may ask for it.
+    `ready` is called once requests are accepted, with the link that makes the first admin where there is none. `beside`
+    runs along until the end, and may ask for it.
     """
     from headwater.app import install_engine, open_platform
     from headwater.application import Application
@@ -172,7 +173,7 @@ async def run(
             )  # whoever answers has all that it works with: from here on no database is missed
             application = Application(platform, version=version("headwater"))
             note_url(config.local_url)
-            ready(application)
+            ready(application, await application.first_link())
             stop = asyncio.Event()
             along = asyncio.create_task(beside(application, stop)) if beside else None
             try:

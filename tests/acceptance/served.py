@@ -54,9 +54,10 @@ def headwater(folder: Path, *words: str, stdin: str = "", **variables: str) -> A
 class Server:
     """A server under way."""
 
-    def __init__(self, process: subprocess.Popen[str], url: str, err: list[str]) -> None:
+    def __init__(self, process: subprocess.Popen[str], announced: dict[str, Any], err: list[str]) -> None:
         self.process = process
-        self.url = url
+        self.url: str = announced["url"]
+        self.first_admin: str | None = announced.get("first_admin")
         self._err = err
 
     @property
@@ -92,7 +93,7 @@ def serving(folder: Path, *words: str, before: Callable[[], None] | None = None,
     try:
         line = process.stdout.readline()
         assert line, f"serve did not start: {process.wait(LIMIT_SECONDS)} {''.join(err)}"
-        yield Server(process, json.loads(line)["url"], err)
+        yield Server(process, json.loads(line), err)
     finally:
         process.kill()
         process.wait(LIMIT_SECONDS)

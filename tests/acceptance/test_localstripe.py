@@ -155,7 +155,7 @@ def test_localstripe_is_polled_and_heard_and_both_ways_agree(tmp_path):
         async with running(tmp_path) as local:
             await asyncio.wait_for(
                 server.run(
-                    config, SystemClock(), note_url=lambda url: None, ready=lambda application: None,
+                    config, SystemClock(), note_url=lambda url: None, ready=lambda application, link: None,
                     beside=lambda application, stop: beside(local, application, stop),
                 ),
                 SECONDS_MAX,

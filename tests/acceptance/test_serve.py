@@ -7,6 +7,7 @@ import resource
 import signal
 import subprocess
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -176,11 +177,28 @@ def test_beyond_loopback_pages_need_a_key_and_endpoints_do_not(folder: Path) -> 
     key = headwater(folder, "keys", "create", "ci", "--json").json["key"]
     with serving(folder, "--host", "0.0.0.0") as server:
         assert server.url.startswith("http://127.0.0.1:")
-        for path in ("/", "/api/v1/streams", "/metrics"):
+        for path in ("/?format=json", "/api/v1/streams", "/metrics"):
             assert ask(server.url + path) == 401
             assert ask(server.url + path, headers={"Authorization": f"Bearer {key}"}) == 200
         assert ask(server.url + "/livez") == 200
         assert post(endpoint(folder, server), event(1)) == 200
+
+
+def test_the_printed_link_makes_the_first_admin_and_closes_the_door(folder: Path) -> None:
+    with serving(folder) as server:
+        assert server.first_admin.startswith(f"{server.url}/setup?token=")
+        assert ask(server.url + "/api/v1/streams") == 200
+        browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+        form = {"email": "ann@example.com", "password": "correct horse battery", "again": "correct horse battery"}
+        form["token"] = server.first_admin.partition("token=")[2]
+        with browser.open(server.url + "/setup", urllib.parse.urlencode(form).encode(), timeout=30) as answer:
+            assert (answer.status, answer.url) == (200, server.url + "/")
+            assert "ann@example.com" in answer.read().decode()
+        assert ask(server.url + "/api/v1/streams") == 401
+    with serving(folder) as server:
+        assert server.first_admin is None
+        with browser.open(f"{server.url}/account", timeout=30) as answer:  # the session outlives the process
+            assert answer.url.endswith("/account")
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,8 @@ KEYLESS_SCOPES: tuple[Scope, ...] = ("read", "payloads", "operate")
 KEY_PREFIX = "hw_"
 KEY_BYTES = 32
 KEY_CHARACTERS_MAX = 256
+KEY_NOTE_SECONDS = 300  # a key's last use is written down at most so often
+RELAYED = ("forwarded", "via", "x-forwarded-for", "x-real-ip")  # headers by which a proxy tells that it is one
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 logger = logging.getLogger("headwater.access")
@@ -43,6 +45,7 @@ class Caller:
     is_program: bool = False  # holds a key: what it may see was decided, and written down, when the key was made
     is_person: bool = False  # signed in with a password
     csrf: str = field(default="", repr=False)  # what each form of this session must bring; "" where there is none
+    session_id: int | None = None  # of a person
 
     def may(self, scope: Scope) -> bool:
         """Whether the caller has the scope."""
@@ -81,10 +84,13 @@ def key_guard(store: Store, clock: Clock) -> Guard:
         scheme, _, key = request.headers.get("authorization", "").partition(" ")
         key = key.strip()
         if scheme.lower() != "bearer" or not key.startswith(KEY_PREFIX) or len(key) > KEY_CHARACTERS_MAX:
-            raise _unauthorized("This needs an API key.")
+            raise unauthorized("This needs an API key.")
         found = await store.api_key(api_key_hash(key), at=clock.now())
         if found is None:
-            raise _unauthorized("This API key is not known, or has expired.")
+            raise unauthorized("This API key is not known, or has expired.")
+        at = clock.now()
+        if found.last_used_at is None or (at - found.last_used_at).total_seconds() >= KEY_NOTE_SECONDS:
+            await store.note_api_key(found.id, at=at)
         return Caller(name=found.name, scopes=frozenset(found.scopes), tenant=found.tenant, is_program=True)
 
     return guard
@@ -94,16 +100,19 @@ def loopback_guard(fallback: Guard) -> Guard:
     """A guard that lets everybody on this machine do all but deploy, and asks `fallback` about those with a key.
 
     A web page that the operator happens to visit is somebody on this machine, too: a request whose `Host` is no
-    loopback name (DNS rebinding), and an unsafe one that another origin caused, are refused.
+    loopback name (DNS rebinding), and an unsafe one that another origin caused, are refused. So is one that came by a
+    proxy: who connected is not who asks.
     """
     everybody = Caller(name="local", scopes=frozenset(KEYLESS_SCOPES))
 
     async def guard(request: Request) -> Caller:
         if "authorization" in request.headers:
             return await fallback(request)
-        if not _is_loopback(request.url.hostname or ""):
-            raise _unauthorized("This host name needs an API key.")
-        _refuse_cross_site(request)
+        if not is_loopback_name(request.url.hostname or ""):
+            raise unauthorized("This host name needs an API key.")
+        if any(name in request.headers for name in RELAYED):
+            raise unauthorized("A request that a proxy hands on needs an API key.")
+        refuse_cross_site(request)
         return everybody
 
     return guard
@@ -117,10 +126,16 @@ def open_guard(*, scopes: Sequence[Scope] = KEYLESS_SCOPES) -> Guard:
     everybody = Caller(name="public", scopes=frozenset(scopes))
 
     async def guard(request: Request) -> Caller:
-        _refuse_cross_site(request)
+        refuse_cross_site(request)
         return everybody
 
     return guard
+
+
+def require_all(caller: Caller) -> None:
+    """Refuse with 403 somebody limited to a tenant: what belongs to no connection is not theirs to see."""
+    if caller.tenant is not None:
+        raise ProblemError(403, "This is for those who see every tenant.", code="request.tenant")
 
 
 async def visible(caller: Caller, store: Store) -> dict[str, StoredConnection]:
@@ -147,7 +162,8 @@ async def selected(caller: Caller, store: Store, *, connection: str | None, tena
     return sorted(key for key, one in (await visible(caller, store)).items() if tenant is None or one.tenant == tenant)
 
 
-def _unauthorized(message: str) -> ProblemError:
+def unauthorized(message: str) -> ProblemError:
+    """The refusal of somebody who did not say who they are."""
     return ProblemError(
         401,
         message,
@@ -157,7 +173,8 @@ def _unauthorized(message: str) -> ProblemError:
     )
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback_name(host: str) -> bool:
+    """Whether a host name or address can only be this machine."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:
@@ -166,7 +183,8 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _refuse_cross_site(request: Request) -> None:
+def refuse_cross_site(request: Request) -> None:
+    """Refuse with 403 an unsafe request that another site caused."""
     if request.method not in SAFE_METHODS and not _is_same_origin(request):
         raise ProblemError(403, "Another site caused this request.", code="request.cross_site")
 

@@ -40,15 +40,18 @@ def demo(once: bool, as_json: bool, port: int | None) -> int:
 
 
 def _live(database: Path, port: int | None) -> int:
+    from headwater.cli.serve import who_may_come
     from headwater.demo import CONNECTION, Demo
 
     shown = Demo(_clock(), output.say)
 
-    def ready(application: Application) -> None:
+    def ready(application: Application, first_link: str | None) -> None:
         _configure_log(application, "error")
         output.say(f"dashboard   {application.platform.config.base_url}/")
         output.say(f"database    {database}")
         output.say(f"connection  {CONNECTION}: `headwater streams --database {database}` shows it elsewhere")
+        output.say(f"first admin {first_link}")
+        output.say(f"            try it or leave it: until then {who_may_come(application.platform.config)}")
         output.say("Ctrl-C stops.")
 
     return _served(_config(database, _port_or_any() if port is None else port), ready, shown.live)
@@ -58,7 +61,7 @@ def _once(database: Path, port: int, *, as_json: bool) -> int:
     from headwater.demo import Demo
 
     shown = Demo(_clock(), output.note)
-    code = _served(_config(database, port), lambda application: _configure_log(application, "critical"), shown.once)
+    code = _served(_config(database, port), lambda application, _: _configure_log(application, "critical"), shown.once)
     summary = shown.summary
     if summary is None:
         return code or FAILED
@@ -72,7 +75,7 @@ def _once(database: Path, port: int, *, as_json: bool) -> int:
     return FAILED if late else code
 
 
-def _served(config: Config, ready: Callable[[Application], None], beside: Beside) -> int:
+def _served(config: Config, ready: Callable[[Application, str | None], None], beside: Beside) -> int:
     from headwater.server import only_server, run, run_loop
 
     with only_server(config.database) as note_url:

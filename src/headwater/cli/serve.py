@@ -47,20 +47,20 @@ def serve_config(config: Config, *, as_json: bool = False, beside: Beside | None
     from headwater.clock import SystemClock
     from headwater.server import only_server, run, run_loop
 
-    def ready(application: Application) -> None:
+    def ready(application: Application, first_link: str | None) -> None:
         chosen = application.platform.config
         logs.configure(chosen.log_level, chosen.log_format, application.platform.redactor)
         for refused in application.platform.refused:
             output.note(f"Warning: {refused}")
         for key, path in application.platform.passed_over.items():
             output.note(f"Warning: {path} does not run: {key} runs from {application.platform.origin(key)}")
-        _announce(application, as_json=as_json)
+        _announce(application, first_link, as_json=as_json)
 
     with only_server(config.database) as note_url:
         return run_loop(run(config, SystemClock(), note_url=note_url, ready=ready, beside=beside))
 
 
-def _announce(application: Application, *, as_json: bool) -> None:
+def _announce(application: Application, first_link: str | None, *, as_json: bool) -> None:
     from headwater.config import ROLES
 
     config = application.platform.config
@@ -68,7 +68,7 @@ def _announce(application: Application, *, as_json: bool) -> None:
     connectors = sorted(platform.projects)
     if as_json:
         known = {"url": config.base_url, "database": str(config.database), "connectors": connectors}
-        output.print_json_line(known | {"bundles": platform.activations.running})
+        output.print_json_line(known | {"bundles": platform.activations.running, "first_admin": first_link})
         return
     output.say(f"dashboard   {config.base_url}/")
     output.say(f"database    {config.database}")
@@ -77,6 +77,14 @@ def _announce(application: Application, *, as_json: bool) -> None:
     output.say(f"connectors  {', '.join(connectors) or 'none: name their folders, or `headwater init` one'}")
     for key in connectors:
         output.say(f"            {key} {platform.projects[key].version} from {platform.origin(key)}")
-    if not config.is_loopback and not config.dashboard_public:
-        output.say("access      pages and API need a key: `headwater keys create NAME`")
+    if first_link is not None:
+        output.say(f"first admin {first_link}")
+        output.say(f"            good once, for an hour; until then {who_may_come(config)}")
     output.say("Ctrl-C stops when what runs has finished.")
+
+
+def who_may_come(config: Config) -> str:
+    """Whom pages and API let in while there is no account, in words."""
+    if config.is_loopback:
+        return "whoever is on this machine may see and act"
+    return "pages and API need a key of `headwater keys create`"

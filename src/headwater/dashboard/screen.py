@@ -9,20 +9,24 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+from urllib.parse import quote
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Match, Route
 
 from headwater.api.access import Caller, Guard, Scope
+from headwater.api.csrf import asking
 from headwater.api.endpoint import Services, json_response
 from headwater.api.problem import from_error
 from headwater.api.query import Query
 from headwater.clock import Clock
 from headwater.dashboard.address import Address
 from headwater.dashboard.csv import Table, csv_response
-from headwater.dashboard.page import Pages
+from headwater.dashboard.page import SECURITY_HEADERS, Pages
+from headwater.door import Door
 from headwater.errors import HeadwaterError
+from headwater.front import seen_as
 from headwater.intention import StoredConnection
 from headwater.project import Project
 from headwater.store import Store
@@ -39,6 +43,10 @@ NAVIGATION = (
     ("System", "/system", "s"),
     ("Audit", "/audit", "a"),
 )
+
+
+# What a page of the navigation needs, where that is more than to read.
+NEEDED: Mapping[str, Scope] = {"/audit": "operate"}
 
 
 class Installation(Protocol):
@@ -80,6 +88,7 @@ class Screens:
     version: str = ""
     installation: Installation | None = None
     public_url: str | None = None  # None: as the installation is configured
+    door: Door | None = None  # None: nobody signs in here
     _routes: list[BaseRoute] = field(default_factory=list)
 
     @property
@@ -107,7 +116,9 @@ class Screens:
 
     def webhook_url(self, stored: StoredConnection) -> str | None:
         """Where deliveries of a connection arrive; None where it takes none, or nobody here knows."""
-        return self.installation.webhook_url(stored, self.public_url) if self.installation else None
+        if self.installation is None:
+            return None
+        return self.installation.webhook_url(stored, self.public_url or seen_as.get())
 
     def route(self, path: str, show: Show, *, scope: Scope = "read", methods: Sequence[str] = ("GET",)) -> Route:
         """A route whose handler is given a proven caller; whatever it refuses is told in the format asked for."""
@@ -137,6 +148,9 @@ class Screens:
         scope = {"type": "http", "method": "GET", "path": path, "root_path": "", "headers": []}
         return any(route.matches(scope)[0] is Match.FULL for route in self._routes)
 
+    def _can_sign_in(self, request: Request) -> bool:
+        return self.door is not None and "authorization" not in request.headers
+
     def send(self, request: Request, caller: Caller, found: Answer) -> Response:
         """A screen's answer in the format that the request asks for."""
         wanted = request.query_params.get("format")
@@ -156,18 +170,33 @@ class Screens:
             "who": caller,
             "version": self.version,
             "reaches": self.reaches,
-            "navigation": [(word, path, key) for word, path, key in NAVIGATION if self.reaches(path)],
+            "navigation": [] if caller is None else self._navigation(caller),
+            "can_sign_in": self.door is not None,
             "crumbs": (),
             "has_csv": False,
         }
         return self.pages.render(template, status=status, **(shell | values))
+
+    def _navigation(self, caller: Caller) -> list[tuple[str, str, str]]:
+        hidden = {path for path, scope in NEEDED.items() if not caller.may(scope)}
+        return [(word, path, key) for word, path, key in NAVIGATION if self.reaches(path) and path not in hidden]
 
     def refusal(self, request: Request, error: HeadwaterError) -> Response:
         """A refusal as a page, with the status and headers of its problem document."""
         problem = from_error(error)
         if request.query_params.get("format") == "json":
             return problem
-        page = self.render(request, "problem.html", status=problem.status_code, message=error.message, hint=error.hint)
+        if problem.status_code == 401 and request.method == "GET" and self._can_sign_in(request):
+            wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+            return RedirectResponse(f"/login?next={quote(wanted, safe='/')}", 303, headers=dict(SECURITY_HEADERS))
+        page = self.render(
+            request,
+            "problem.html",
+            caller=asking.get(),
+            status=problem.status_code,
+            message=error.message,
+            hint=error.hint,
+        )
         for name in ("www-authenticate", "retry-after"):
             if name in problem.headers:
                 page.headers[name] = problem.headers[name]
