@@ -215,7 +215,8 @@ class Application:
                 ),
                 *own,
                 *pages,
-            ]
+            ],
+            exception_handlers=dict(views.EXCEPTION_HANDLERS),
         )
 
     async def _one_page(

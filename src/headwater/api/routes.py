@@ -13,6 +13,7 @@ from headwater.api.changes import ChangeResource
 from headwater.api.deliveries import DeliveryResource
 from headwater.api.deployments import DeploymentResource
 from headwater.api.endpoint import PageOnDemand, Services
+from headwater.api.keys import KeyResource
 from headwater.api.problem import EXCEPTION_HANDLERS
 from headwater.api.records import RecordResource
 from headwater.api.runs import RunResource
@@ -51,6 +52,7 @@ def routes(
         RecordResource(services),
         ChangeResource(services),
         DeploymentResource(services),
+        KeyResource(services),
     )
     table: list[BaseRoute] = [route for resource in resources for route in resource.routes()]
     api = Starlette(routes=table, exception_handlers=dict(EXCEPTION_HANDLERS))

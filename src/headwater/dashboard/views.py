@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
 
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from headwater.api.access import Guard
 from headwater.api.endpoint import Services
 from headwater.clock import Clock
-from headwater.dashboard import accounts, home, keys, login
+from headwater.dashboard import accounts, audit, home, keys, login
 from headwater.dashboard.page import Pages
 from headwater.dashboard.screen import Installation, Screens
 from headwater.door import Door
@@ -21,7 +25,33 @@ SCREENS: Sequence[Callable[[Screens], Sequence[BaseRoute]]] = (
     login.routes,
     accounts.routes,
     keys.routes,
+    audit.routes,
 )
+
+
+PAGES = Pages()
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    words = {404: "There is nothing here.", 405: f"This page does not take {request.method}."}
+    message = words.get(error.status_code, error.detail)
+    page = PAGES.render("problem.html", status=error.status_code, message=message, hint="", version="")
+    page.headers.update(error.headers or {})
+    return page
+
+
+async def _on_bug(_: Request, __: Exception) -> Response:
+    # Starlette raises the exception anew after the answer: the server logs it, the reader learns nothing of it.
+    return PAGES.render(
+        "problem.html", status=500, message="Something went wrong here.", hint="It is in the log.", version=""
+    )
+
+
+EXCEPTION_HANDLERS: Mapping[Any, Callable[[Request, Exception], Awaitable[Response]]] = {
+    HTTPException: _on_http_exception,
+    Exception: _on_bug,
+}
 
 
 def routes(
@@ -39,7 +69,7 @@ def routes(
     services = Services(store=store, clock=clock, guard=guard, connector_names=connector_names or {})
     screens = Screens(
         services=services,
-        pages=Pages(),
+        pages=PAGES,
         version=version,
         installation=installation,
         public_url=public_url,
