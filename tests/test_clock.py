@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headwater.clock import from_micros, to_micros
+from headwater.clock import SharedClock, from_micros, to_micros
 from headwater.testing.clock import FakeClock
 
 instants = st.datetimes(min_value=datetime(1900, 1, 1), max_value=datetime(2200, 1, 1), timezones=st.just(UTC))
@@ -45,3 +45,16 @@ def test_sleepers_wake_each_at_their_own_instant():
         assert woken[-1] == (3, 3)
 
     asyncio.run(main())
+
+
+def test_a_shared_clock_is_right_on_a_machine_that_is_wrong():
+    own = FakeClock()
+    shared = SharedClock(own)
+    assert shared.now() == own.now()
+    shared.set_right(90.0)
+    assert (own.now() - shared.now()).total_seconds() == 90.0
+    shared.set_right(90.1)  # the way there and back
+    assert (own.now() - shared.now()).total_seconds() == 90.0
+    shared.set_right(-3.0)
+    assert (own.now() - shared.now()).total_seconds() == -3.0
+    assert shared.monotonic() == own.monotonic()

@@ -21,7 +21,7 @@ from headwater import cron
 from headwater.activation import Activations
 from headwater.canonical.schema import CanonicalType
 from headwater.catalog import Connector, Stream
-from headwater.clock import Clock
+from headwater.clock import Clock, SharedClock
 from headwater.config import Config, DatabaseUrl
 from headwater.errors import ConfigError, NotFoundError, StartError, UsageError, near_miss
 from headwater.intention import StoredConnection, StreamDeclaration, TypeColumn
@@ -100,6 +100,13 @@ class Platform:
     def shared(self) -> SharedStore | None:
         """The store, where other nodes may be at work on it too."""
         return cast("SharedStore", self.store) if isinstance(self.config.database, DatabaseUrl) else None
+
+    async def set_clock_right(self) -> None:
+        """Where other machines work on the database, tell the time by its clock, which is the same for all of them."""
+        if self.shared is not None:
+            shared = self.clock if isinstance(self.clock, SharedClock) else SharedClock(self.clock)
+            shared.set_right(await self.shared.clock_offset_seconds())
+            self.clock = shared
 
     def redactor(self) -> Redactor:
         """Knows every secret of this process: those of live connections, and the database's own."""
@@ -308,6 +315,7 @@ async def open_platform(
     await store.open()
     try:
         platform = Platform(config=config, clock=clock, store=store)
+        await platform.set_clock_right()
         if not with_projects and not loaded:
             yield platform
             return

@@ -21,6 +21,7 @@ from headwater.api import routes as api
 from headwater.api.access import Caller, Guard, key_guard, loopback_guard, open_guard
 from headwater.api.session import door_guard
 from headwater.app import Platform, local_engine, make_engine
+from headwater.clock import SharedClock
 from headwater.dashboard import views
 from headwater.deploy import Deployer
 from headwater.dispatch import Dispatcher
@@ -29,7 +30,7 @@ from headwater.engine import Handler
 from headwater.errors import HeadwaterError, StoreUnavailableError
 from headwater.front import Front
 from headwater.ingress import Ingress, Limits, Receive, Scope, Send
-from headwater.node import Topic, slots_of
+from headwater.node import Node, Topic, slots_of
 from headwater.presence import Presence, this_node
 from headwater.project import Project
 from headwater.run import LEASE_SECONDS, RunRef, Window
@@ -169,8 +170,15 @@ class Application:
             platform.clock,
             node,
             runs=lambda: self._engine.depth,
-            on_nodes=lambda nodes: self._ticker.resize(slots_of(nodes)),
+            on_nodes=self._seen,
         )
+
+    def _seen(self, nodes: Sequence[Node]) -> None:
+        self._ticker.resize(slots_of(nodes))
+        clock, presence = self.platform.clock, self._presence
+        for node in nodes:
+            if presence is not None and node.id == presence.node.id and isinstance(clock, SharedClock):
+                clock.set_right(node.clock_offset_seconds)
 
     def _heard(self, topic: Topic) -> None:
         if topic == "runs":

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+OFFSET_SECONDS_MIN = 0.25  # between two machines' clocks: less is not worth a step
 _MICROSECOND = timedelta(microseconds=1)
 
 
@@ -64,3 +65,37 @@ class SystemClock:
     def random(self) -> float:
         """See `Clock`."""
         return random.random()  # noqa: S311  jitter is no secret
+
+
+class SharedClock:
+    """The time of a database that many machines share, told by this machine's clock and how far that one is off.
+
+    So a machine whose clock is wrong decides nothing wrongly. What differs by less than `OFFSET_SECONDS_MIN` is the way
+    there and back, and is left as it is.
+    """
+
+    def __init__(self, own: Clock) -> None:
+        self._own = own
+        self._offset = timedelta(0)
+
+    def set_right(self, offset_seconds: float) -> None:
+        """Learn how far the machine's own clock is ahead of the database's."""
+        found = timedelta(seconds=offset_seconds)
+        if abs(found - self._offset).total_seconds() >= OFFSET_SECONDS_MIN:
+            self._offset = found
+
+    def now(self) -> datetime:
+        """See `Clock`."""
+        return self._own.now() - self._offset
+
+    def monotonic(self) -> float:
+        """See `Clock`."""
+        return self._own.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        """See `Clock`."""
+        await self._own.sleep(seconds)
+
+    def random(self) -> float:
+        """See `Clock`."""
+        return self._own.random()

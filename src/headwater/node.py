@@ -42,6 +42,13 @@ class Node:
         """It was seen lately."""
         return self.silent_seconds <= HERE_SECONDS_MAX
 
+    @property
+    def clock_warning(self) -> str:
+        """What an operator is told where its clock is wrong; "" where it is right."""
+        if abs(self.clock_offset_seconds) <= CLOCK_OFFSET_SECONDS_MAX:
+            return ""
+        return f"The clock of {self.host} is wrong: the database's decides, but its log is dated wrongly. Does NTP run?"
+
 
 def slots_of(nodes: Sequence[Node]) -> int:
     """How many runs those of `nodes` that are here carry out at once."""
@@ -83,6 +90,10 @@ class SharedRunStore(RunStore, Protocol):
 
 class SharedStore(Store, SharedRunStore, Protocol):
     """Everything durable, with what its nodes tell each other."""
+
+    async def clock_offset_seconds(self) -> float:
+        """How far this machine's clock is ahead of the database's."""
+        ...
 
     async def note_node(self, node: Node) -> Sequence[Node]:
         """Write down that this node is here, by the database's clock; all nodes, those of the last hour."""

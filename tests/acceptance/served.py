@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,10 +75,16 @@ class Server:
 
 
 @contextmanager
-def serving(folder: Path, *words: str, before: Callable[[], None] | None = None, **variables: str) -> Iterator[Server]:
+def serving(
+    folder: Path,
+    *words: str,
+    before: Callable[[], None] | None = None,
+    program: Sequence[str] = HEADWATER,
+    **variables: str,
+) -> Iterator[Server]:
     """Serve from a folder on a free port; killed at the end if it is still there."""
     process = subprocess.Popen(
-        [*HEADWATER, "serve", "--port", "0", "--json", *words],
+        [*program, "serve", "--port", "0", "--json", *words],
         cwd=folder,
         env=environment(**variables),
         stdin=subprocess.DEVNULL,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from starlette.requests import Request
 from starlette.routing import Route
 
@@ -40,6 +42,8 @@ def routes(screens: Screens) -> list[Route]:
             connector_names=screens.services.connector_names,
             strips=cells,
         )
+        if caller.tenant is None:
+            page = replace(page, warnings=[node.clock_warning for node in await screens.nodes() if node.clock_warning])
         table = Table(name="streams", columns=COLUMNS, rows=[_row(one) for one in found])
         return Answer(template="overview.html", values={"page": page, "at": at}, twin=twin(page, cells), table=table)
 

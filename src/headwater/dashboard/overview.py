@@ -102,6 +102,7 @@ class Overview:
     shown: int
     matching: int
     total: int
+    warnings: Sequence[str] = ()  # of the installation as a whole
 
     @property
     def pages(self) -> int:
@@ -158,6 +159,7 @@ def twin(page: Overview, strips: Mapping[int, tuple[Cell, ...]]) -> dict[str, An
     return {
         "at": page.at,
         "summary": page.sentence,
+        "warnings": page.warnings,
         "filters": page.filters,
         "statuses": {chip.word: chip.count for chip in page.chips},
         "matching": page.matching,

@@ -28,6 +28,7 @@ from headwater.door import Door
 from headwater.errors import HeadwaterError
 from headwater.front import seen_as
 from headwater.intention import StoredConnection
+from headwater.node import Node, SharedStore
 from headwater.project import Project
 from headwater.store import Store
 
@@ -55,6 +56,11 @@ class Installation(Protocol):
     @property
     def projects(self) -> Mapping[str, Project]:
         """The loaded connectors, by key."""
+        ...
+
+    @property
+    def shared(self) -> SharedStore | None:
+        """The store, where other nodes may be at work on it too."""
         ...
 
     def origin(self, connector: str) -> str:
@@ -113,6 +119,11 @@ class Screens:
     def origin(self, connector: str) -> str | None:
         """Where its code came from; None where none is loaded here."""
         return self.installation.origin(connector) if self.installation and self.project(connector) else None
+
+    async def nodes(self) -> Sequence[Node]:
+        """The nodes that are here; none where the store is one process's own."""
+        shared = self.installation.shared if self.installation else None
+        return [node for node in await shared.nodes() if node.is_here] if shared else []
 
     def webhook_url(self, stored: StoredConnection) -> str | None:
         """Where deliveries of a connection arrive; None where it takes none, or nobody here knows."""

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 
-from headwater.clock import to_micros
+from headwater.clock import Clock
 from headwater.errors import StartError
 from headwater.intention import Finding
+from headwater.node import CLOCK_OFFSET_SECONDS_MAX
 from headwater.stores.postgres.database import SERVER_VERSION_MIN, Connection, queries, row, value
 from headwater.stores.postgres.migrate import known, schema_version
-from headwater.stores.postgres.nodes import examine_nodes
+from headwater.stores.postgres.nodes import clock_offset_seconds, examine_nodes
 
-OFFSET_SECONDS_MAX = 5.0  # between the database's clock and ours; instants that decide are ours
 DURABLE: Mapping[str, Sequence[str]] = {
     "fsync": ("on",),
     "full_page_writes": ("on",),
@@ -47,10 +46,10 @@ async def require(db: Connection, *, allow_unsafe: bool) -> None:
         _logger.warning("PostgreSQL may lose what it acknowledges: %s. This is no place for real data.", unsafe)
 
 
-async def examine(db: Connection, at: datetime) -> Sequence[Finding]:
+async def examine(db: Connection, clock: Clock) -> Sequence[Finding]:
     """See `Store.examine`."""
-    own = [await _version(db), await _schema(db), await _durability(db), await _clock(db, at), await _size(db)]
-    return [*own, *await examine_nodes(db, at)]
+    own = [await _version(db), await _schema(db), await _durability(db), await _clock(db, clock), await _size(db)]
+    return [*own, *await examine_nodes(db)]
 
 
 async def _unsafe(db: Connection) -> str:
@@ -82,12 +81,10 @@ async def _durability(db: Connection) -> Finding:
     )
 
 
-async def _clock(db: Connection, at: datetime) -> Finding:
-    found = int(await value(db, _sql["clock"]))
-    offset = (found - to_micros(at)) / 1e6
-    # Nothing is decided by the server's clock, so that a difference is a fact and no fault; but nodes that differ from
-    # it differ from each other, and their leases with them.
-    hint = "" if abs(offset) <= OFFSET_SECONDS_MAX else "Let all machines keep their time by the same servers."
+async def _clock(db: Connection, clock: Clock) -> Finding:
+    offset = -await clock_offset_seconds(db, clock)
+    # What decides is told by the database's clock (`SharedClock`): a difference is a fact, and does no harm.
+    hint = "" if abs(offset) <= CLOCK_OFFSET_SECONDS_MAX else "Let all machines keep their time by the same servers."
     return Finding(name="database clock", ok=True, fact=f"{offset:+.3f} s from ours", hint=hint)
 
 

@@ -8,10 +8,6 @@ SELECT current_setting('server_version_num')::integer AS version, current_settin
 SELECT current_setting('fsync') AS fsync, current_setting('full_page_writes') AS full_page_writes,
     current_setting('synchronous_commit') AS synchronous_commit;
 
--- name: clock
--- What the server's clock says, in microseconds.
-SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint;
-
 -- name: size
 -- How much disk the database takes.
 SELECT pg_database_size(current_database());

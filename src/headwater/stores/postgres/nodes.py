@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 
 import msgspec
 
 from headwater.clock import Clock, from_micros, to_micros
 from headwater.intention import Finding
-from headwater.node import CLOCK_OFFSET_SECONDS_MAX, Node
-from headwater.stores.postgres.database import Connection, Row, document, execute, queries, row, rows
+from headwater.node import Node
+from headwater.stores.postgres.database import Connection, Row, document, execute, queries, row, rows, value
 
 FORGOTTEN_SECONDS = 3600  # a node that was silent for so long is no longer listed
 
 _sql = queries("nodes.sql")
+
+
+async def clock_offset_seconds(db: Connection, clock: Clock) -> float:
+    """See `SharedStore.clock_offset_seconds`."""
+    return (to_micros(clock.now()) - int(await value(db, _sql["clock"]))) / 1e6
 
 
 async def note_node(db: Connection, node: Node, *, clock: Clock) -> Sequence[Node]:
@@ -46,23 +50,22 @@ async def nodes(db: Connection) -> Sequence[Node]:
     return [_node(found) for found in await rows(db, _sql["nodes"])]
 
 
-async def examine_nodes(db: Connection, at: datetime) -> Sequence[Finding]:
+async def examine_nodes(db: Connection) -> Sequence[Finding]:
     """The nodes as `doctor` shows them, and the leases held."""
-    found = await row(db, _sql["leases"], at=to_micros(at))
+    found = await row(db, _sql["leases"], at=await value(db, _sql["clock"]))
     assert found is not None
     leases = Finding(name="leases", ok=True, fact=f"{found['held']} held, {found['lapsed']} lapsed")
     return [*(_finding(node) for node in await nodes(db)), leases]
 
 
 def _finding(node: Node) -> Finding:
-    is_right = abs(node.clock_offset_seconds) <= CLOCK_OFFSET_SECONDS_MAX
     seen = f"seen {node.silent_seconds:.0f} s ago" if node.is_here else f"silent for {node.silent_seconds:.0f} s"
     return Finding(
         name=f"node {node.id}",
-        ok=is_right,
+        ok=not node.clock_warning,
         fact=f"{node.host} process {node.pid}, {' '.join(sorted(node.roles))}, {node.runs} runs, {seen},"
         f" clock {node.clock_offset_seconds:+.3f} s from the database's",
-        hint="" if is_right else f"The clock of {node.host} is wrong: its leases and schedules are, too. Does NTP run?",
+        hint=node.clock_warning,
     )
 
 

@@ -1,3 +1,7 @@
+-- name: clock
+-- What the server's clock says, in microseconds.
+SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint;
+
 -- name: note
 -- The node is here now, by the server's clock.
 INSERT INTO nodes (id, host, pid, url, roles, slots, runs, started_at, seen_at, clock_offset)

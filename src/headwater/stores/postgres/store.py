@@ -232,6 +232,10 @@ class PostgresStore:
             self._signals.send("deliveries")
         return appended
 
+    async def clock_offset_seconds(self) -> float:
+        """See `SharedStore.clock_offset_seconds`."""
+        return await self._database.read(lambda db: nodes.clock_offset_seconds(db, self._clock))
+
     async def note_node(self, node: Node) -> Sequence[Node]:
         """See `SharedStore.note_node`."""
         return await self._database.transact(lambda db: nodes.note_node(db, node, clock=self._clock))
@@ -280,7 +284,7 @@ class PostgresStore:
 
     async def examine(self) -> Sequence[Finding]:
         """See `Store.examine`."""
-        return await self._database.read(lambda db: examine(db, self._clock.now()))
+        return await self._database.read(lambda db: examine(db, self._clock))
 
     async def purge(self, *, deliveries_before: datetime, runs_before: datetime) -> Purged:
         """See `Store.purge`."""
