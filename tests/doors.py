@@ -1,16 +1,20 @@
 """A served installation in process, and browsers before it: what tests of the front door are built from."""
 
 import asyncio
+import json
 import re
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from urllib.parse import urlsplit
 
 import httpx
 
-from headwater import config
+from headwater import config, server
 from headwater.app import open_platform
 from headwater.application import Application
 from headwater.testing.clock import FakeClock
+from headwater.testing.signer import signed
+from loopback import API_KEY, WEBHOOK_SECRET
 
 GOOD, BETTER = "correct horse battery", "tundra gravel omelette"
 EMAIL = "ann@example.com"
@@ -98,3 +102,48 @@ def csrf_in(answer):
 async def send(browser, page, path, **fields):
     """Send a form that stands on a page."""
     return await browser.post(path, data={"csrf": csrf_in(await browser.get(page)), **fields})
+
+
+async def connect_shop(house, key="acme", tenant=None):
+    """A connection of the scaffolded connector in `tmp_path / "shop"`, and the path of its endpoint."""
+    values = {"api_key": API_KEY, "webhook_secret": WEBHOOK_SECRET, "api_base": "http://127.0.0.1:9"}
+    stored = await house.platform.add_connection("shop", values, key=key, tenant=tenant)
+    house.application.ingress.forget()
+    return stored, urlsplit(house.platform.webhook_url(stored)).path
+
+
+def event(number=1, **fields):
+    """A delivery's body."""
+    return json.dumps({"id": f"e_{number}", "type": "report.ready", "at": 1767398460, "data": {}, **fields}).encode()
+
+
+def proof(house, body, *, number=1, secret=WEBHOOK_SECRET):
+    """The headers that prove it."""
+    return signed("standard_webhooks", body, secret, at=house.clock.now(), provider_id=f"msg_{number}")
+
+
+@asynccontextmanager
+async def on_a_port(house):
+    """The application behind the real HTTP server, on a loopback port."""
+    listener = server.bind("127.0.0.1", 0)
+    running = server._uvicorn(house.application)
+    task = asyncio.create_task(running.serve(sockets=[listener]))
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        running.should_exit = running.force_exit = True
+        await task
+        listener.close()
+
+
+async def raw(port, data):
+    """What the server answers to these bytes, until it closes or falls silent."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(data)
+    try:
+        async with asyncio.timeout(1):
+            return await reader.read()
+    except TimeoutError:
+        return b""
+    finally:
+        writer.close()

@@ -6,6 +6,7 @@ A login is counted before its password is looked at, and answered alike whether 
 
 from __future__ import annotations
 
+import logging
 import re
 import secrets
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ from headwater.errors import NotFoundError, SignInError, UsageError
 from headwater.intention import AuditNote
 from headwater.redaction import one_line
 from headwater.store import Store
+
+logger = logging.getLogger("headwater.access")
 
 TOKEN_BYTES = 32
 TOKEN_CHARACTERS_MAX = 64
@@ -239,6 +242,7 @@ class Door:
         return found
 
     async def _refuse(self, email: str, address: str, reason: str) -> None:
+        logger.warning("Refused a login as %s from %s: %s.", one_line(email), address, reason)
         detail = {"address": address, "reason": reason}
         await self.store.audit(at=self.clock.now(), actor="nobody", act="sessions.refuse", target=email, detail=detail)
 

@@ -97,16 +97,18 @@ def _is_guessed_first(password: str, names: Iterable[str]) -> bool:
 
 
 def _rest(text: str, words: Iterable[str]) -> str:
-    """What is left without common words, sequences, years and ornaments."""
+    """What is left without common words and the ornaments around them, and without sequences."""
+    kept = text
     for word in sorted(set(words), key=len, reverse=True):
-        text = text.replace(word, "")
-    text = re.sub(r"(19|20)\d\d", "", text)
+        kept = kept.replace(word, "")
+    if kept != text:
+        kept = re.sub(r"^[\W\d_]+|[\W\d_]+$", "", re.sub(r"(19|20)\d\d", "", kept))
     for sequence in _SEQUENCES:
         for length in range(len(sequence), 2, -1):
             for start in range(len(sequence) - length + 1):
                 part = sequence[start : start + length]
-                text = text.replace(part, "").replace(part[::-1], "")
-    return re.sub(r"(.)\1+", r"\1", re.sub(r"^[\W\d_]+|[\W\d_]+$", "", text))
+                kept = kept.replace(part, "").replace(part[::-1], "")
+    return re.sub(r"(.)\1+", r"\1", kept)
 
 
 def _in_line() -> asyncio.Semaphore:

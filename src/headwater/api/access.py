@@ -19,6 +19,7 @@ from starlette.requests import Request
 from headwater.api.problem import ProblemError, not_found
 from headwater.clock import Clock
 from headwater.intention import StoredConnection
+from headwater.redaction import one_line
 from headwater.store import Store
 
 # `read` shows everything but what providers sent, `payloads` that too, `admin` is for accounts and keys.
@@ -28,6 +29,7 @@ KEYLESS_SCOPES: tuple[Scope, ...] = ("read", "payloads", "operate")
 KEY_PREFIX = "hw_"
 KEY_BYTES = 32
 KEY_CHARACTERS_MAX = 256
+ORIGIN_CHARACTERS_SHOWN = 200
 KEY_NOTE_SECONDS = 300  # a key's last use is written down at most so often
 RELAYED = ("forwarded", "via", "x-forwarded-for", "x-real-ip")  # headers by which a proxy tells that it is one
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -186,6 +188,8 @@ def is_loopback_name(host: str) -> bool:
 def refuse_cross_site(request: Request) -> None:
     """Refuse with 403 an unsafe request that another site caused."""
     if request.method not in SAFE_METHODS and not _is_same_origin(request):
+        origin = one_line(request.headers.get("origin", "")[:ORIGIN_CHARACTERS_SHOWN])
+        logger.warning("Refused: %s %s was caused by another site: %s.", request.method, request.url.path, origin)
         raise ProblemError(403, "Another site caused this request.", code="request.cross_site")
 
 
@@ -194,4 +198,7 @@ def _is_same_origin(request: Request) -> bool:
     if site is not None and site not in ("same-origin", "none"):
         return False
     origin = request.headers.get("origin")
-    return origin is None or urlsplit(origin).netloc == request.url.netloc
+    try:
+        return origin is None or urlsplit(origin).netloc == request.url.netloc
+    except ValueError:
+        return False

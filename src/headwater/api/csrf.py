@@ -6,6 +6,7 @@ for it, beside the check of where the request came from (`access.py`). A script 
 
 from __future__ import annotations
 
+import logging
 from contextvars import ContextVar
 from hmac import compare_digest
 from urllib.parse import parse_qs
@@ -16,6 +17,8 @@ from starlette.requests import Request
 from headwater.api.access import SAFE_METHODS, Caller
 from headwater.api.problem import ProblemError
 from headwater.api.query import BODY_BYTES_MAX
+
+logger = logging.getLogger("headwater.access")
 
 FIELD = "csrf"
 HEADER = "x-csrf-token"
@@ -43,6 +46,7 @@ async def require_csrf(request: Request, caller: Caller) -> None:
         return
     given = request.headers.get(HEADER) or (await form_of(request)).get(FIELD, "")
     if not compare_digest(given.encode(), caller.csrf.encode()) or not caller.csrf:
+        logger.warning("Refused: %s by %s without the token of its session.", request.url.path, caller.name)
         raise ProblemError(
             403,
             "This form is not one of this session.",

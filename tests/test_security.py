@@ -1,0 +1,960 @@
+"""OWASP ASVS 5.0 at the front door: each test is named after its item, and `docs/security.md` lists them all.
+
+V3 web frontend · V4 API · V5 files · V6 authentication · V7 sessions · V8 authorization · V11, V13 to V16 as far as a
+browser or a program at the door meets them. What lies behind it is in `test_security_platform.py`.
+"""
+
+import logging
+import re
+from pathlib import Path
+
+import pytest
+from starlette.routing import Mount, Route
+
+from doors import (
+    BETTER,
+    EMAIL,
+    GOOD,
+    connect_shop,
+    csrf_in,
+    event,
+    on_a_port,
+    proof,
+    raw,
+    send,
+    sign_in,
+    visit,
+)
+from headwater import account, password
+from headwater.api.session import COOKIE, csrf_of
+from headwater.errors import SignInError, UsageError
+from loopback import API_KEY, WEBHOOK_SECRET, shop_project
+from stored import connect, deliver, emit, ingest, webhook
+
+pytestmark = pytest.mark.usefixtures("quick_passwords")
+ROOT = Path(__file__).parent.parent
+TEMPLATES = sorted((ROOT / "src/headwater/dashboard/templates").glob("*.html"))
+CANARY = "canary-4111-<script>alert(1)</script>"
+UNSAFE = {"POST", "PUT", "PATCH", "DELETE"}
+
+
+def routes_of(house):
+    """Every route of API and pages: (path, methods)."""
+    found = []
+
+    def walk(routes, prefix):
+        for one in routes:
+            if isinstance(one, Mount):
+                walk(one.routes, prefix + one.path)
+            elif isinstance(one, Route):
+                found.append((prefix + one.path, set(one.methods or ())))
+
+    walk(house.application._pages._app.routes, "")
+    assert len(found) > 30
+    return found
+
+
+def filled(path, **known):
+    """A path with its parameters filled in: ids by name where they are known, else 1."""
+    return re.sub(r"\{(\w+)(?::\w+)?\}", lambda match: str(known.get(match[1], 1)), path)
+
+
+# V3: web frontend
+
+
+def test_v3_2_2_what_providers_sent_is_shown_as_text(tmp_path):
+    async def act(house):
+        await connect(house.store, house.clock, key="acme", streams=["customers"])
+        await ingest(house.store, house.clock, emit("<i>odd", house.clock, name=CANARY))
+        await house.store.audit(at=house.clock.now(), actor=CANARY, act=CANARY, target=CANARY, detail={"a": CANARY})
+        browser = await house.person()
+        for path, methods in routes_of(house):
+            if "GET" in methods and not path.startswith("/api/"):
+                answer = await browser.get(filled(path, connection="acme", stream="customers", key="acme"))
+                assert "<script>alert" not in answer.text, path
+                assert "<i>odd" not in answer.text, path
+        assert "canary-4111-&lt;script&gt;" in (await browser.get("/audit")).text
+
+    visit(tmp_path, act)
+
+
+async def cookie(house):
+    await house.person()
+    return (await sign_in(house.browser())).headers["set-cookie"]
+
+
+def test_v3_3_1_cookies_are_secure(tmp_path):
+    async def act(house):
+        assert "; Secure" in await cookie(house)
+
+    visit(tmp_path, act)
+
+
+def test_v3_3_2_cookies_are_not_sent_by_forms_of_other_sites(tmp_path):
+    async def act(house):
+        assert "; SameSite=lax" in await cookie(house)
+
+    visit(tmp_path, act)
+
+
+def test_v3_3_3_cookies_belong_to_this_host_alone(tmp_path):
+    async def act(house):
+        text = await cookie(house)
+        assert text.startswith("__Host-headwater=")
+        assert "; Path=/;" in text
+        assert "domain" not in text.lower()
+
+    visit(tmp_path, act)
+
+
+def test_v3_3_4_scripts_do_not_see_the_session(tmp_path):
+    async def act(house):
+        text = await cookie(house)
+        assert "; HttpOnly" in text
+        browser = await house.person()
+        token = browser.cookies[COOKIE]
+        for path in ("/", "/account", "/keys", "/account?format=json"):
+            assert token not in (await browser.get(path)).text
+
+    visit(tmp_path, act)
+
+
+async def every_answer(house):
+    """One answer of each kind: page, form, list, twin, API, static file, refusal, nothing there, not allowed."""
+    browser = await house.person()
+    static = re.search(r'href="(/static/[^"]+css[^"]*)"', (await browser.get("/")).text)[1]
+    for path in ("/", "/login", "/audit?format=csv", "/?format=json", "/api/v1/streams", static, "/nothing", "/?x=1"):
+        yield await browser.get(path)
+    yield await browser.post("/audit")
+    yield await browser.post("/keys")
+    yield await house.browser().get("/api/v1/streams")
+    yield await house.browser().get("/livez")
+
+
+def test_v3_4_1_browsers_are_told_to_stay_with_https(tmp_path):
+    async def act(house):
+        async for answer in every_answer(house):
+            found = answer.headers["strict-transport-security"]
+            assert int(re.search(r"max-age=(\d+)", found)[1]) >= 31_536_000
+            assert "includeSubDomains" in found
+
+    visit(tmp_path, act)
+
+
+def test_v3_4_2_no_other_origin_may_read(tmp_path):
+    async def act(house):
+        for method in ("GET", "OPTIONS"):
+            answer = await (await house.person()).request(method, "/", headers={"origin": "https://evil.example"})
+            assert "access-control-allow-origin" not in answer.headers
+        async for answer in every_answer(house):
+            assert "access-control-allow-origin" not in answer.headers
+
+    visit(tmp_path, act)
+
+
+def test_v3_4_3_nothing_runs_in_a_page_but_our_own_module(tmp_path):
+    async def act(house):
+        seen = 0
+        async for answer in every_answer(house):
+            if answer.headers.get("content-type", "").startswith("text/html"):
+                policy = answer.headers["content-security-policy"]
+                assert "default-src 'none'" in policy
+                assert "script-src 'self'" in policy
+                assert "base-uri 'none'" in policy
+                assert "unsafe" not in policy
+                assert not re.search(r"<script(?![^>]*\ssrc=)|<style|\sstyle=|\son[a-z]+=", answer.text)
+                assert not re.search(r'(?:src|href|action)="(?:https?:)?//', answer.text)
+                seen += 1
+        assert seen >= 5
+
+    visit(tmp_path, act)
+
+
+def test_v3_4_4_browsers_do_not_guess_what_an_answer_is(tmp_path):
+    async def act(house):
+        async for answer in every_answer(house):
+            if answer.content and answer.url.path != "/livez":
+                assert answer.headers["x-content-type-options"] == "nosniff", answer.url
+                assert answer.headers.get("content-type"), answer.url
+
+    visit(tmp_path, act)
+
+
+def test_v3_4_5_other_sites_do_not_learn_where_one_was(tmp_path):
+    async def act(house):
+        async for answer in every_answer(house):
+            if answer.headers.get("content-type", "").startswith("text/html"):
+                assert answer.headers["referrer-policy"] in ("same-origin", "no-referrer")
+
+    visit(tmp_path, act)
+
+
+def test_v3_4_6_no_other_site_frames_a_page(tmp_path):
+    async def act(house):
+        async for answer in every_answer(house):
+            if answer.headers.get("content-type", "").startswith("text/html"):
+                assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
+
+    visit(tmp_path, act)
+
+
+def test_v3_5_1_a_form_of_another_site_changes_nothing(tmp_path):
+    async def act(house):
+        browser = await house.person()
+        forms = [(path, one) for path, methods in routes_of(house) for one in sorted(methods & UNSAFE)]
+        unguarded = {"/login", "/setup", "/logout"}
+        before = await house.acts()
+        for path, method in forms:
+            for headers in ({}, {"origin": "https://evil.example"}, {"sec-fetch-site": "cross-site"}):
+                if path in unguarded and not headers:
+                    continue
+                answer = await browser.request(method, filled(path), headers=headers, data={"name": "x"})
+                assert answer.status_code == 403, (method, path, headers)
+        token = csrf_in(await browser.get("/keys"))
+        evil = {"sec-fetch-site": "same-site", "origin": "https://other.example.com"}
+        answer = await browser.post("/keys", data={"csrf": token, "name": "x", "scope-read": "1"}, headers=evil)
+        assert answer.status_code == 403
+        assert await house.acts() == before
+        assert len(forms) >= 10
+
+    visit(tmp_path, act)
+
+
+def test_v3_5_2_an_act_by_json_brings_the_token_too(tmp_path):
+    async def act(house):
+        browser = await house.person()
+        token = csrf_in(await browser.get("/keys"))
+        body = {"name": "ci", "scopes": ["read"]}
+        assert (await browser.post("/api/v1/keys", json=body)).status_code == 403
+        plain = {"content-type": "text/plain", "x-csrf-token": token}
+        assert (await browser.post("/api/v1/keys", content=b'{"name":"x"}', headers=plain)).status_code == 415
+        assert (await browser.post("/api/v1/keys", json=body, headers={"x-csrf-token": token})).status_code == 201
+
+    visit(tmp_path, act)
+
+
+def test_v3_5_3_what_is_safe_to_ask_changes_nothing(tmp_path):
+    async def act(house):
+        browser = await house.person()
+        await browser.get("/account")
+        before = [one for one in await house.acts() if one[0] != "payloads.reveal"]
+        safe = {path for path, methods in routes_of(house) if "GET" in methods}
+        for path, methods in routes_of(house):
+            if "GET" in methods and not path.startswith("/static"):
+                assert (await browser.get(filled(path))).status_code < 500, path
+                assert (await browser.head(filled(path))).status_code < 500, path
+            elif methods & UNSAFE and path not in safe:
+                assert (await browser.get(filled(path))).status_code in (404, 405), path
+        # That somebody looked at a payload is noted, and is no change.
+        assert [one for one in await house.acts() if one[0] != "payloads.reveal"] == before
+
+    visit(tmp_path, act)
+
+
+def test_v3_5_4_deliveries_and_pages_can_have_hosts_of_their_own(tmp_path):
+    from headwater.application import Application
+
+    shop_project(tmp_path / "shop")
+
+    async def act(house):
+        house.platform.config = __import__("dataclasses").replace(house.platform.config, roles=frozenset({"ingress"}))
+        house.application = Application(house.platform, version="test")
+        _, path = await connect_shop(house)
+        ingress = house.browser()
+        for page in ("/", "/login", "/api/v1/streams", "/keys"):
+            assert (await ingress.get(page)).status_code == 404
+        answer = await ingress.post(path, content=event(), headers=proof(house, event()))
+        assert answer.status_code == 200
+        assert "set-cookie" not in answer.headers
+
+    visit(tmp_path, act)
+
+
+# V4: API
+
+
+def test_v4_1_3_only_a_trusted_proxy_says_who_asks(tmp_path):
+    told = {"x-forwarded-for": "198.51.100.4", "x-real-ip": "198.51.100.4", "x-forwarded-host": "evil.example"}
+
+    async def act(house):
+        await house.person()
+        await sign_in(house.browser(client=("192.0.2.9", 1), **told), text="wrong")
+        (refused,) = [one for one in await house.store.audit_log() if one.act == "sessions.refuse"]
+        assert refused.detail["address"] == "192.0.2.9"
+        admin = await house.person(**told)
+        made = await send(admin, "/accounts", "/accounts", email="bob@x.y", role="viewer")
+        assert "evil.example" not in made.text
+
+    visit(tmp_path, act)
+
+
+def test_v4_1_4_methods_that_nobody_uses_are_refused(tmp_path):
+    async def act(house):
+        browser = await house.person()
+        for path, methods in routes_of(house):
+            for method in {"TRACE", "CONNECT", "PUT", "PATCH", "PROPFIND", "DELETE"} - methods:
+                answer = await browser.request(method, filled(path), headers={"x-csrf-token": "x"})
+                assert answer.status_code in (403, 404, 405), (method, path)
+
+    visit(tmp_path, act)
+
+
+def test_v4_2_1_a_request_with_two_lengths_is_refused(tmp_path):
+    head = b"POST /login HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+    smuggled = b"0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
+
+    async def act(house):
+        async with on_a_port(house) as port:
+            both = head + b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n" + smuggled
+            twice = head + b"Content-Length: 4\r\nContent-Length: 40\r\n\r\n" + smuggled
+            odd = head + b"Transfer-Encoding: xchunked\r\nContent-Length: 4\r\n\r\n" + smuggled
+            for request in (both, twice, odd):
+                answer = await raw(port, request)
+                assert answer.count(b"HTTP/1.1 ") <= 1, answer
+                assert answer == b"" or answer.startswith(b"HTTP/1.1 4"), answer
+
+    visit(tmp_path, act, base_url="http://127.0.0.1:8700")
+
+
+def test_v4_2_5_a_head_beyond_its_limit_is_refused(tmp_path):
+    async def act(house):
+        browser = await house.person()
+        assert (await browser.get("/", headers={"x-long": "a" * 40_000})).status_code == 431
+        assert (await browser.get("/?q=" + "a" * 20_000)).status_code == 414
+        assert (await browser.get("/?q=" + "a" * 9_000)).status_code == 414
+
+    visit(tmp_path, act)
+
+
+# V5: bodies
+
+
+def test_v5_2_1_a_body_is_bounded_before_it_is_read(tmp_path):
+    shop_project(tmp_path / "shop")
+
+    async def act(house):
+        browser = await house.person()
+        token = csrf_in(await browser.get("/keys"))
+        large = {"csrf": token, "name": "a" * 300_000}
+        assert (await browser.post("/keys", data=large)).status_code == 413
+        asked = await browser.post("/api/v1/keys", content=b"{" * 300_000, headers={"x-csrf-token": token})
+        assert asked.status_code == 413
+
+        async def endless():
+            for _ in range(1000):
+                yield b"csrf=" + b"a" * 1000
+
+        form = {"content-type": "application/x-www-form-urlencoded"}
+        assert (await browser.post("/keys", content=endless(), headers=form)).status_code == 411
+        chunked = {"content-type": "application/json", "x-csrf-token": token}
+        assert (await browser.post("/api/v1/keys", content=endless(), headers=chunked)).status_code == 413
+        _, path = await connect_shop(house)
+        body = b"a" * (2 * 1024 * 1024 + 1)
+        assert (await browser.post(path, content=body, headers=proof(house, body))).status_code == 413
+
+    visit(tmp_path, act)
+
+
+def test_v5_2_3_a_compressed_body_is_refused(tmp_path):
+    shop_project(tmp_path / "shop")
+
+    async def act(house):
+        _, path = await connect_shop(house)
+        headers = {**proof(house, event()), "content-encoding": "gzip"}
+        assert (await house.browser().post(path, content=event(), headers=headers)).status_code == 415
+        key = await house.key("admin", "read")
+        bomb = b"\x1f\x8b" + b"\x00" * 1000
+        headers = {"content-type": "application/json", "content-encoding": "gzip"}
+        assert (await key.post("/api/v1/keys", content=bomb, headers=headers)).status_code == 400
+
+    visit(tmp_path, act)
+
+
+# V6: authentication
+
+
+@pytest.mark.parametrize("length", [1, 8, 11])
+def test_v6_2_1_a_password_has_a_length_to_speak_of(length):
+    with pytest.raises(UsageError):
+        password.require_good("xK9#mQ2$vL7!"[:length])
+
+
+def test_v6_2_2_one_may_change_ones_password(tmp_path):
+    async def act(house):
+        form = {"current": GOOD, "password": BETTER, "again": BETTER}
+        assert (await send(await house.person(), "/account", "/account/password", **form)).status_code == 303
+        assert (await sign_in(house.browser(), text=BETTER)).status_code == 303
+
+    visit(tmp_path, act)
+
+
+def test_v6_2_3_and_only_by_knowing_the_one_before(tmp_path):
+    async def act(house):
+        browser = await house.person()
+        for current in ("", "wrong", BETTER):
+            form = {"current": current, "password": BETTER, "again": BETTER}
+            assert (await send(browser, "/account", "/account/password", **form)).status_code == 422
+        assert (await sign_in(house.browser())).status_code == 303
+
+    visit(tmp_path, act)
+
+
+@pytest.mark.parametrize("common", ["password1234", "qwertyuiop12", "iloveyou1234", "P@ssw0rd!2026", "letmein12345"])
+def test_v6_2_4_what_is_guessed_first_is_refused(common):
+    with pytest.raises(UsageError, match="guessed first"):
+        password.require_good(common)
+
+
+@pytest.mark.parametrize(
+    "plain", ["tundra gravel omelette", "TUNDRAGRAVELOMELETTE", "48151623427194", "日本語のパスワードは強い"]
+)
+def test_v6_2_5_a_password_is_made_of_whatever_one_likes(plain):
+    password.require_good(plain)
+
+
+def test_v6_2_6_passwords_are_typed_unseen():
+    fields = [one for path in TEMPLATES for one in re.findall(r'field\("(\w+)"[^}]*\)', path.read_text())]
+    assert {"password", "current", "again"} <= set(fields)
+    for path in TEMPLATES:
+        for name, rest in re.findall(r'field\("(password|current|again)"([^}]*)\)', path.read_text()):
+            assert 'type="password"' in rest, (path, name)
+
+
+def test_v6_2_7_passwords_may_be_pasted_and_kept_by_a_manager():
+    text = "".join(path.read_text() for path in TEMPLATES)
+    assert "onpaste" not in text
+    for word in ("current-password", "new-password", "username"):
+        assert f'autocomplete="{word}"' in text
+    assert "paste" not in (ROOT / "src/headwater/dashboard/static/headwater.js").read_text()
+
+
+def test_v6_2_8_a_password_counts_exactly_as_it_was_given(tmp_path):
+    async def act(house):
+        word = " Tundra gravel omelette Ü "
+        await house.door.add(email=EMAIL, name="", role="viewer", password=word, actor="cli:me")
+        for wrong in (word.strip(), word.lower(), word[:-1], word + " ", word.replace("Ü", "U\u0308")):
+            assert (await sign_in(house.browser(), text=wrong)).status_code == 401, wrong
+        assert (await sign_in(house.browser(), text=word)).status_code == 303
+
+    visit(tmp_path, act)
+
+
+def test_v6_2_9_a_password_may_be_long(tmp_path):
+    async def act(house):
+        word = "tundra gravel omelette " * 5 + "mortar violin"
+        assert len(word) == 128
+        await house.door.add(email=EMAIL, name="", role="viewer", password=word, actor="cli:me")
+        assert (await sign_in(house.browser(), text=word)).status_code == 303
+        assert (await sign_in(house.browser(), text=word[:-1] + "x")).status_code == 401
+
+    visit(tmp_path, act)
+
+
+def test_v6_2_10_a_password_stays_good(tmp_path):
+    async def act(house):
+        await house.person()
+        await house.clock.advance(3 * 365 * 86_400)
+        assert (await sign_in(house.browser())).status_code == 303
+
+    visit(tmp_path, act)
+
+
+@pytest.mark.parametrize("word", ["headwater-2026", "ann.archer.1987", "example.com12", "stripe-webhook"])
+def test_v6_2_11_words_of_this_place_are_no_password(word):
+    with pytest.raises(UsageError):
+        password.require_good(word, names=("ann@example.com", "Ann Archer"))
+
+
+def test_v6_3_1_guessing_ends_by_account_and_by_address(tmp_path):
+    async def act(house):
+        await house.person()
+        for number in range(account.LOGINS_OF_ACCOUNT_MAX):
+            await sign_in(house.browser(client=(f"192.0.2.{number}", 1)), text="wrong")
+        late = await sign_in(house.browser(client=("198.51.100.1", 1)))
+        assert (late.status_code, "retry-after" in late.headers) == (429, True)
+        for number in range(account.LOGINS_OF_ADDRESS_MAX):
+            await sign_in(house.browser(client=("203.0.113.5", 1)), email=f"a{number}@x.y")
+        assert (await sign_in(house.browser(client=("203.0.113.5", 1)), email="b@x.y")).status_code == 429
+        assert (await sign_in(house.browser(client=("203.0.113.6", 1)), email="b@x.y")).status_code == 401
+
+    visit(tmp_path, act)
+
+
+def test_v6_3_2_there_is_no_account_that_nobody_made(tmp_path):
+    async def act(house):
+        assert await house.store.accounts() == []
+        for email in ("admin", "admin@example.com", "root", ""):
+            for word in ("", "admin", "password", "headwater"):
+                with pytest.raises(SignInError):
+                    await house.door.sign_in(email=email, password=word, address=f"{email}{word}", agent="")
+        assert (await house.browser().get("/api/v1/streams")).status_code == 401
+
+    visit(tmp_path, act)
+
+
+def test_v6_5_2_tokens_and_keys_are_stored_as_hashes(tmp_path):
+    async def act(house):
+        admin = await house.person()
+        made = await send(admin, "/keys", "/keys", **{"name": "ci", "scope-read": "1"})
+        key = re.search(r"<code>(hw_[^<]+)</code>", made.text)[1]
+        link = (await send(admin, "/accounts", "/accounts", email="bob@x.y", role="viewer")).text
+        token = re.search(r"token=([\w-]+)", link)[1]
+        held = b"".join(path.read_bytes() for path in (tmp_path / ".headwater").glob("headwater.db*"))
+        assert EMAIL.encode() in held
+        for secret in (key, token, admin.cookies[COOKIE], csrf_of(admin.cookies[COOKIE]), GOOD):
+            assert secret.encode() not in held
+
+    visit(tmp_path, act)
+
+
+# V7: sessions
+
+
+def test_v7_2_2_each_login_has_a_token_of_its_own(tmp_path):
+    async def act(house):
+        tokens = {(await house.person()).cookies[COOKIE] for _ in range(5)}
+        assert len(tokens) == 5
+
+    visit(tmp_path, act)
+
+
+def test_v7_2_3_a_token_cannot_be_guessed(tmp_path):
+    async def act(house):
+        token = (await house.person()).cookies[COOKIE]
+        assert len(token) * 6 >= 256
+        stranger = house.browser()
+        for guess in ("", "1", token[:-1], token + "a", token.swapcase(), "a" * 10_000):
+            stranger.cookies.set(COOKIE, guess)
+            assert (await stranger.get("/?format=json")).status_code in (401, 431)
+            stranger.cookies.clear()
+
+    visit(tmp_path, act)
+
+
+def test_v7_2_4_a_login_gives_a_new_token_and_ends_the_one_before(tmp_path):
+    async def act(house):
+        browser = await house.person()
+        before = browser.cookies[COOKIE]
+        await sign_in(browser)
+        assert browser.cookies[COOKIE] != before
+        stolen = house.browser()
+        stolen.cookies.set(COOKIE, before)
+        assert (await stolen.get("/?format=json")).status_code == 401
+        fixed = house.browser()
+        fixed.cookies.set(COOKIE, "chosen-by-somebody-else")
+        answer = await sign_in(fixed)
+        assert "chosen-by-somebody-else" not in answer.headers["set-cookie"]
+
+    visit(tmp_path, act)
+
+
+def test_v7_3_1_an_idle_session_ends(tmp_path):
+    async def act(house):
+        browser = await house.person()
+        await house.clock.advance(account.SESSION_IDLE_SECONDS_MAX)
+        assert (await browser.get("/?format=json")).status_code == 401
+
+    visit(tmp_path, act)
+
+
+def test_v7_3_2_a_busy_session_ends_too(tmp_path):
+    async def act(house):
+        browser = await house.person()
+        step = account.SESSION_IDLE_SECONDS_MAX // 2
+        for _ in range(account.SESSION_SECONDS_MAX // step - 1):
+            await house.clock.advance(step)
+            assert (await browser.get("/?format=json")).status_code == 200
+        await house.clock.advance(step)
+        assert (await browser.get("/?format=json")).status_code == 401
+
+    visit(tmp_path, act)
+
+
+def test_v7_4_1_a_logout_ends_the_session_here_and_there(tmp_path):
+    async def act(house):
+        browser = await house.person()
+        kept = browser.cookies[COOKIE]
+        await send(browser, "/account", "/logout")
+        browser.cookies.set(COOKIE, kept)
+        assert (await browser.get("/?format=json")).status_code == 401
+
+    visit(tmp_path, act)
+
+
+def test_v7_4_2_a_disabled_accounts_sessions_end_at_once(tmp_path):
+    async def act(house):
+        await house.person()
+        browser = await house.person("viewer", "bob@x.y")
+        bob = await house.door.named("bob@x.y")
+        await house.door.change_enabled(bob, enabled=False, actor="cli:me")
+        assert (await browser.get("/?format=json")).status_code == 401
+        assert (await sign_in(house.browser(), email="bob@x.y")).status_code == 401
+
+    visit(tmp_path, act)
+
+
+def test_v7_4_3_a_new_password_ends_all_other_sessions(tmp_path):
+    async def act(house):
+        here, there = await house.person(), await house.person()
+        form = {"current": GOOD, "password": BETTER, "again": BETTER}
+        await send(here, "/account", "/account/password", **form)
+        assert (await here.get("/?format=json")).status_code == 200
+        assert (await there.get("/?format=json")).status_code == 401
+
+    visit(tmp_path, act)
+
+
+def test_v7_4_4_every_page_has_the_way_out(tmp_path):
+    async def act(house):
+        browser, seen = await house.person(), 0
+        for path, methods in routes_of(house):
+            if "GET" in methods and "{" not in path and not path.startswith(("/api/", "/setup", "/login")):
+                answer = await browser.get(path)
+                if answer.status_code == 200 and answer.headers["content-type"].startswith("text/html"):
+                    assert 'action="/logout"' in answer.text, path
+                    seen += 1
+        assert seen >= 5
+
+    visit(tmp_path, act)
+
+
+def test_v7_4_5_an_admin_ends_the_sessions_of_somebody(tmp_path):
+    async def act(house):
+        admin, browser = await house.person(), await house.person("viewer", "bob@x.y")
+        number = (await house.door.named("bob@x.y")).id
+        await send(admin, "/accounts", f"/accounts/{number}/sessions/end")
+        assert (await browser.get("/?format=json")).status_code == 401
+
+    visit(tmp_path, act)
+
+
+# V8: authorization
+
+
+def test_v8_2_1_what_one_may_do_is_asked_at_each_function(tmp_path):
+    async def act(house):
+        await house.person()
+        viewer = await house.person("viewer", "bob@x.y")
+        token = csrf_in(await viewer.get("/account"))
+        own = {"/login", "/setup", "/logout", "/account/password", "/account/sessions/end"}
+        own.add("/api/v1/consumers/{name}")  # whoever reads the feed notes how far they came
+        tried = 0
+        for path, methods in routes_of(house):
+            for method in methods & UNSAFE:
+                if path not in own:
+                    answer = await viewer.request(method, filled(path), headers={"x-csrf-token": token})
+                    assert answer.status_code == 403, (method, path)
+                    tried += 1
+        for path in ("/accounts", "/keys", "/audit", "/api/v1/keys"):
+            assert (await viewer.get(path)).status_code == 403
+        assert tried >= 8
+
+    visit(tmp_path, act)
+
+
+async def two_tenants(house):
+    """North has something of everything, each with the canary in it; what its ids are."""
+    store, clock = house.store, house.clock
+    north = await connect(store, clock, key="north", tenant="north", streams=["customers", webhook()])
+    await connect(store, clock, key="south", tenant="south", streams=["customers", webhook()])
+    run = await ingest(store, clock, emit(f"id-{CANARY}", clock, name=CANARY), connection="north")
+    delivery = await deliver(store, clock, north, f"evt-{CANARY}", body=CANARY.encode())
+    await store.reject_delivery(north.id, reason="bad signature", at=clock.now(), sample=CANARY)
+    await store.audit(at=clock.now(), actor="ann", act="x", target="north", detail={"a": CANARY})
+    return {
+        "connection": "north", "key": "north", "stream": "customers", "run": run, "delivery": delivery, "id": run,
+        "type": "customer", "source_id": f"id-{CANARY}", "backfill": 1, "record": 1,
+    }  # fmt: skip
+
+
+async def asks_everything(client, house, known):
+    """(path, answer) of everything that may be asked, in each format, with the ids of north."""
+    for path, methods in routes_of(house):
+        if "GET" in methods and not path.startswith(("/static", "/login", "/setup")):
+            for query in ("", "?format=json", "?format=csv", "?connection=north", "?tenant=north", "?reveal=true"):
+                yield path, await client.get(filled(path, **known) + query)
+
+
+def test_v8_2_2_ids_of_others_open_nothing(tmp_path):
+    async def act(house):
+        known = await two_tenants(house)
+        south = await house.key("read", "payloads", "operate", "admin", tenant="south")
+        async for path, answer in asks_everything(south, house, known):
+            assert CANARY not in answer.text, (path, answer.url)
+            assert "canary-4111" not in answer.text, (path, answer.url)
+            assert answer.status_code < 500, (path, answer.url)
+        for path in ("/api/v1/runs/{run}", "/api/v1/deliveries/{delivery}"):
+            theirs, nobodys = await south.get(path.format(**known)), await south.get(filled(path, run=99, delivery=99))
+            assert (theirs.status_code, theirs.json()) == (404, nobodys.json())
+
+    visit(tmp_path, act)
+
+
+def test_v8_2_3_payloads_are_for_those_who_may_see_them(tmp_path):
+    async def act(house):
+        known = await two_tenants(house)
+        await house.person()
+        viewer = await house.person("viewer", "bob@x.y")
+        async for path, answer in asks_everything(viewer, house, known):
+            assert f'"name":"{CANARY}' not in answer.text, (path, answer.url)
+            assert "evt-" not in answer.text or CANARY not in answer.text.replace(f"evt-{CANARY}", ""), path
+        operator = await house.person("operator", "op@x.y")
+        shown = await operator.get(f"/api/v1/deliveries/{known['delivery']}")
+        assert CANARY in shown.text
+        assert "payloads.reveal" in [one[0] for one in await house.acts()]
+
+    visit(tmp_path, act)
+
+
+def test_v8_3_1_the_server_decides_whatever_a_page_offers(tmp_path):
+    async def act(house):
+        admin = await house.person()
+        viewer = await house.person("viewer", "bob@x.y")
+        token = csrf_in(await viewer.get("/account"))
+        number = (await house.door.named("bob@x.y")).id
+        raised = await viewer.post(f"/accounts/{number}/role", data={"csrf": token, "role": "admin"})
+        assert raised.status_code == 403
+        await send(admin, "/accounts", f"/accounts/{number}/role", role="admin")
+        assert (await viewer.get("/accounts")).status_code == 200  # a change counts from the next request on
+        await send(admin, "/accounts", f"/accounts/{number}/role", role="viewer")
+        assert (await viewer.get("/accounts")).status_code == 403
+
+    visit(tmp_path, act)
+
+
+def test_v8_4_1_nothing_crosses_from_one_tenant_to_another(tmp_path):
+    async def act(house):
+        known = await two_tenants(house)
+        south = await house.key("read", "payloads", "operate", "deploy", "admin", tenant="south")
+        before = [one.state for one in await house.store.runs()]
+        refused = 0
+        for path, methods in routes_of(house):
+            for method in methods & UNSAFE:
+                if path not in ("/login", "/setup", "/logout"):
+                    bodies = ({}, {"connection": "north"}, {"connection": "north", "ids": [known["delivery"]]})
+                    for body in bodies:
+                        answer = await south.request(method, filled(path, **known), json=body)
+                        assert answer.status_code in (400, 401, 403, 404, 411, 415, 422), (method, path, answer.text)
+                        refused += 1
+        assert refused >= 20
+        assert [one.state for one in await house.store.runs()] == before
+        assert (await house.store.delivery(known["delivery"])).state.value == "pending"
+
+    visit(tmp_path, act)
+
+
+# V11, V13 to V16 at the door
+
+
+def test_v11_4_2_passwords_are_hashed_slowly(tmp_path, monkeypatch):
+    monkeypatch.undo()
+
+    async def act(house):
+        made = await house.door.add(email=EMAIL, name="", role="viewer", password=GOOD, actor="cli:me")
+        stored = (await house.store.account(EMAIL)).password
+        assert made.password == stored
+        found = re.fullmatch(r"\$argon2id\$v=19\$m=(\d+),t=(\d+),p=1\$[\w+/]{22,}\$[\w+/]{43}", stored)
+        assert (int(found[1]), int(found[2])) >= (19 * 1024, 2)  # OWASP's first choice
+
+    visit(tmp_path, act)
+
+
+def test_v11_5_1_keys_are_random_beyond_guessing():
+    from headwater.api.access import KEY_BYTES, new_api_key
+
+    assert KEY_BYTES * 8 >= 128
+    keys = {new_api_key() for _ in range(100)}
+    assert len(keys) == 100
+    assert all(re.fullmatch(r"hw_[\w-]{43}", one) for one in keys)
+
+
+def test_v13_4_2_nothing_is_in_debug(tmp_path):
+    async def act(house):
+        app = house.application._pages._app
+        assert app.debug is False
+        assert all(one.app.debug is False for one in app.routes if isinstance(one, Mount))
+
+    visit(tmp_path, act)
+
+
+def test_v13_4_5_metrics_and_documentation_are_not_public(tmp_path):
+    async def act(house):
+        stranger = house.browser()
+        for path in (
+            "/metrics",
+            "/api/v1/",
+            "/docs",
+            "/openapi.json",
+            "/api/v1/openapi.json",
+            "/.git/config",
+            "/static/",
+        ):
+            answer = await stranger.get(path)
+            assert answer.status_code in (303, 401, 404), path
+        assert (await stranger.get("/livez")).text.strip() in ("ok", '{"status":"ok"}')
+
+    visit(tmp_path, act)
+
+
+def test_v14_2_1_no_secret_travels_in_a_url(tmp_path):
+    async def act(house):
+        key = (await house.key("read")).headers["authorization"].removeprefix("Bearer ")
+        for query in (f"?key={key}", f"?api_key={key}", f"?access_token={key}", f"?token={key}"):
+            assert (await house.browser().get(f"/api/v1/streams{query}")).status_code == 401
+        assert (await house.browser().get("/login?email=a&password=b")).status_code == 400
+        for path in TEMPLATES:
+            for form in re.findall(r"<form[^>]*>.*?</form>", path.read_text(), re.DOTALL):
+                if "password" in form or "csrf()" in form or 'name="token"' in form:
+                    assert 'method="post"' in form, (path, form)
+
+    visit(tmp_path, act)
+
+
+def test_v15_3_3_unknown_fields_are_refused_and_set_nothing(tmp_path):
+    async def act(house):
+        admin = await house.key("read", "admin")
+        for extra in ({"id": 7}, {"hash": "x"}, {"created_at": "2020-01-01"}, {"is_admin": True}):
+            body = {"name": "ci", "scopes": ["read"], **extra}
+            assert (await admin.post("/api/v1/keys", json=body)).status_code == 400
+        await house.person()
+        viewer = await house.person("viewer", "bob@x.y")
+        form = {"current": GOOD, "password": BETTER, "again": BETTER, "role": "admin", "email": "eve@x.y", "id": "1"}
+        assert (await send(viewer, "/account", "/account/password", **form)).status_code == 303
+        bob = await house.door.named("bob@x.y")
+        assert (bob.role, bob.email) == ("viewer", "bob@x.y")
+
+    visit(tmp_path, act)
+
+
+def test_v15_3_4_the_clients_address_is_the_trusted_proxys_word_alone(tmp_path):
+    from ipaddress import ip_network
+
+    async def act(house):
+        await house.person(client=("192.0.2.7", 1))
+        for client, told in (("10.0.0.5", "198.51.100.9"), ("192.0.2.8", "198.51.100.9")):
+            headers = {"x-forwarded-for": f"203.0.113.1, {told}", "x-forwarded-proto": "https"}
+            await sign_in(house.browser(client=(client, 1), **headers), text="wrong")
+        refused = [one.detail["address"] for one in await house.store.audit_log() if one.act == "sessions.refuse"]
+        assert refused == ["192.0.2.8", "198.51.100.9"]
+
+    visit(tmp_path, act, trusted_proxies=(ip_network("10.0.0.0/8"),))
+
+
+def test_v16_3_1_logins_are_logged_whether_they_succeed_or_not(tmp_path):
+    async def act(house):
+        await house.person()
+        await sign_in(house.browser(), text="wrong")
+        await sign_in(house.browser(), email="eve@x.y")
+        logged = [(one.act, one.target, one.detail.get("address")) for one in await house.store.audit_log()][:3]
+        assert logged == [
+            ("sessions.refuse", "eve@x.y", "192.0.2.7"),
+            ("sessions.refuse", EMAIL, "192.0.2.7"),
+            ("sessions.begin", EMAIL, "192.0.2.7"),
+        ]
+
+    visit(tmp_path, act)
+
+
+def test_v16_3_2_refused_acts_are_logged(tmp_path, caplog):
+    async def act(house):
+        await house.person()
+        viewer = await house.person("viewer", "bob@x.y")
+        with caplog.at_level(logging.WARNING, "headwater.access"):
+            await viewer.get("/accounts")
+        assert "bob@x.y has no scope admin" in caplog.text
+
+    visit(tmp_path, act)
+
+
+def test_v16_3_3_attempts_to_get_round_are_logged(tmp_path, caplog):
+    async def act(house):
+        browser = await house.person()
+        with caplog.at_level(logging.WARNING, "headwater.access"):
+            await browser.post("/keys", data={"name": "x"})
+            await browser.post("/keys", headers={"origin": "https://evil.example"})
+            for _ in range(account.LOGINS_OF_ACCOUNT_MAX + 1):
+                await sign_in(house.browser(), text="wrong")
+        for words in ("/keys by ann@example.com without the token", "https://evil.example", "too many attempts"):
+            assert words in caplog.text
+
+    visit(tmp_path, act)
+
+
+def broken(house, monkeypatch):
+    async def fail(*_, **__):
+        raise RuntimeError(f"secret detail {CANARY}")
+
+    monkeypatch.setattr(house.store, "connections", fail)
+    monkeypatch.setattr(house.store, "api_keys", fail)
+    monkeypatch.setattr(house.store, "streams", fail)
+
+
+def test_v16_3_4_what_was_not_foreseen_is_logged(tmp_path, monkeypatch):
+    async def act(house):
+        admin = await house.person()
+        admin._transport.raise_app_exceptions = True
+        broken(house, monkeypatch)
+        with pytest.raises(RuntimeError, match="secret detail"):  # whoever serves logs it: uvicorn
+            await admin.get("/keys")
+
+    visit(tmp_path, act)
+
+
+def test_v16_5_1_a_bug_tells_its_reader_nothing(tmp_path, monkeypatch):
+    async def act(house):
+        admin = await house.person()
+        broken(house, monkeypatch)
+        for path in ("/", "/keys", "/api/v1/streams", "/api/v1/keys"):
+            answer = await admin.get(path)
+            assert answer.status_code == 500, path
+            for word in ("secret detail", "Traceback", "RuntimeError", "canary", str(tmp_path)):
+                assert word not in answer.text, path
+
+    visit(tmp_path, act)
+
+
+def test_v16_5_4_the_last_resort_is_an_answer_with_its_headers(tmp_path, monkeypatch):
+    async def act(house):
+        admin = await house.person()
+        broken(house, monkeypatch)
+        page = await admin.get("/keys")
+        assert page.status_code == 500
+        assert "default-src 'none'" in page.headers["content-security-policy"]
+        problem = await admin.get("/api/v1/streams")
+        assert problem.headers["content-type"] == "application/problem+json"
+        assert (await admin.get("/account")).status_code == 200  # and the process goes on
+
+    visit(tmp_path, act)
+
+
+def test_v16_2_5_no_secret_is_in_what_is_said(tmp_path, caplog, capsys):
+    shop_project(tmp_path / "shop")
+
+    async def act(house):
+        with caplog.at_level(logging.DEBUG):
+            _, path = await connect_shop(house)
+            admin = await house.person()
+            await send(admin, "/keys", "/keys", **{"name": "ci", "scope-read": "1"})
+            headers = proof(house, event())
+            await house.browser().post(path, content=event(), headers=headers)
+            await house.browser().post(path, content=event(2), headers=headers)
+            said = [caplog.text, capsys.readouterr().out, capsys.readouterr().err, str(await house.store.audit_log())]
+            async for _, answer in asks_everything(admin, house, {"connection": "acme", "key": "acme"}):
+                said.append(answer.text)
+        token = admin.cookies[COOKIE]
+        for secret in (API_KEY, WEBHOOK_SECRET, GOOD, token, house.platform.config.key_file.read_text().strip()):
+            assert all(secret not in text for text in said), secret
+
+    visit(tmp_path, act)
+
+
+def test_v16_4_1_a_log_line_is_one_line(tmp_path, caplog):
+    async def act(house):
+        await house.person()
+        with caplog.at_level(logging.WARNING):
+            await sign_in(house.browser(), email="eve\nFAKE LINE \x1b[2J")
+            await house.browser(**{"user-agent": "x"}).post("/login", headers={"origin": "https://e\x1b[31m.example"})
+        assert all("\n" not in one.getMessage() and "\x1b" not in one.getMessage() for one in caplog.records)
+        assert len(caplog.records) >= 2
+
+    visit(tmp_path, act)
