@@ -22,7 +22,7 @@ from headwater.errors import FencedError, SchemaError, StartError, StoreUnavaila
 from headwater.intention import CommitResult, TypeColumn
 from headwater.record import Outcome
 from headwater.run import RequestLog
-from headwater.stores.postgres import commit, database, migrate, partition, records
+from headwater.stores.postgres import commit, connections, database, migrate, partition, records
 from headwater.stores.postgres.database import Database, escaped, queries, translated, unescaped
 from headwater.stores.query import Migration
 from headwater.testing.clock import START
@@ -602,6 +602,61 @@ def test_a_caller_that_gave_up_harms_nobody(postgres_url):
             gone.cancel()
             result = await world.store.commit_page(world.page(ref, emission("b", "x"), number=2))
             assert result.outcomes == [Outcome.CREATED]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("is_in_pipeline", [False, True])
+def test_a_node_that_stops_in_a_transaction_holds_nobody_up(postgres_url, monkeypatch, is_in_pipeline):
+    # In the middle of a pipeline it is not idle to the server, and no more so after a stray flush.
+    for name in ("idle_in_transaction_session_timeout", "transaction_timeout"):
+        monkeypatch.setitem(database._SESSION, name, "1s")
+    with psycopg.connect(postgres_url) as db:
+        if is_in_pipeline and db.info.server_version < 170000:
+            pytest.skip("this server has no transaction_timeout")
+
+    async def main():
+        async with opened(postgres_url) as world:
+            connection = await world.connect()
+
+            async def work(db):
+                await connections.hold(db, [connection.id])
+                if not is_in_pipeline:
+                    stopped()
+                async with db.pipeline():
+                    found = await database.begin(db, "SELECT 1 AS one")
+                    assert await found.fetchall() == [{"one": 1}]
+                    if is_in_pipeline:
+                        stopped()
+
+            def stopped():
+                """Nothing of this node goes on until somebody else has what it held."""
+                with psycopg.connect(postgres_url, autocommit=True) as other:
+                    other.execute("SELECT id FROM connections FOR UPDATE")
+                    reached.append(True)
+
+            reached = []
+            monkeypatch.setattr(database, "ATTEMPTS_MAX", 1)
+            with pytest.raises(StoreUnavailableError):
+                await world.store._database.transact(work)
+            assert reached == [True]
+
+    asyncio.run(main())
+
+
+def test_a_transaction_that_takes_its_time_is_left_alone(postgres_url, monkeypatch):
+    monkeypatch.setitem(database._SESSION, "transaction_timeout", "200ms")
+
+    async def main():
+        async with opened(postgres_url) as world:
+
+            async def work(db):
+                await database.take_time(db)
+                return await database.value(db, "SELECT 1 FROM pg_sleep(0.4)")
+
+            assert await world.store._database.transact(work) == 1
+            await world.connect()
+            await world.store.remove_connection(1)
 
     asyncio.run(main())
 

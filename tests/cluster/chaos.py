@@ -46,7 +46,7 @@ FAULTS = Faults(rate_limited=0.02, failed=0.02, reset=0.01, churn=0.05)
 WEBHOOK_FAULTS = WebhookFaults(duplicated=0.1, reordered=0.2, late=0.1, late_seconds=3.0, lost_response=0.1)
 VICTIMS = ("worker-1", "worker-2", "worker-1", "worker-2", "ticker", "ingress-1", "ingress-2", "postgresql")
 ACTS_A_SECOND = 10
-STOPPED_SECONDS = 1.5
+STOPPED_SECONDS = (1.5, 1.5, 1.5, 35.0)  # the last is longer than the server waits for it
 PAUSE_SECONDS = 1.0
 AWAY_SECONDS_MAX = 4.0  # of the database
 STATUS_SECONDS = 5.0
@@ -139,14 +139,16 @@ class Cluster(cycles.Rig):
         if name.startswith("worker") and self.random.random() < 0.5:
             self.figures.kills["stopped and woken"] += 1
             node.send_signal(signal.SIGSTOP)
-            self.lapse()
-            await asyncio.sleep(STOPPED_SECONDS)
+            # It may hold what the lapse waits for: until it is woken, or until the server has given up on it.
+            lapsing = asyncio.create_task(asyncio.to_thread(self.lapse))
+            await asyncio.sleep(self.random.choice(STOPPED_SECONDS))
             node.send_signal(signal.SIGCONT)
+            await lapsing
         else:
             self.figures.kills[f"killed {name}"] += 1
             node.kill()
             node.wait()
-            self.lapse()
+            await asyncio.to_thread(self.lapse)
             self.start(name)
 
     async def crash_database(self) -> None:

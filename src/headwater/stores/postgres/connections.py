@@ -9,7 +9,7 @@ from typing import Any
 from headwater.clock import to_micros
 from headwater.errors import NotFoundError, UsageError
 from headwater.intention import StoredConnection, StoredSecret
-from headwater.stores.postgres.database import Connection, document, execute, queries, row, rows, value
+from headwater.stores.postgres.database import Connection, document, execute, queries, row, rows, take_time, value
 from headwater.stores.row import as_connection, as_secret
 
 _sql = queries("connections.sql")
@@ -91,6 +91,7 @@ async def update_settings(db: Connection, connection_id: int, settings: Mapping[
 
 async def remove_connection(db: Connection, connection_id: int) -> None:
     """See `ConnectionStore.remove_connection`."""
+    await take_time(db)
     if await value(db, _sql["hold_for_removal"], connection_id=connection_id) is None:
         raise NotFoundError(f"There is no connection {connection_id}.")
     await execute(db, _sql["raise_floor"])

@@ -28,11 +28,13 @@ RECONNECT_SECONDS = 5.0  # the pool's pauses between attempts grow so long: it w
 ATTEMPTS_MAX = 5  # of a transaction that the server took back for the sake of another
 SERVER_VERSION_MIN = 140000
 LOCK_WAIT = "30s"  # longer than any transaction of ours is open
-# A node that stops in the middle of a transaction holds rows and keeps the feed back: the server gives up on it.
+# A node that stops in the middle of a transaction holds rows and keeps the feed back: the server gives up on it. One
+# that stops in the middle of a pipeline is not idle to the server: only the last of these ends it (PostgreSQL 17 on).
 _SESSION = {
     "default_transaction_isolation": "read committed",
     "idle_in_transaction_session_timeout": "30s",
     "lock_timeout": LOCK_WAIT,
+    "transaction_timeout": "30s",
 }
 
 Row = dict[str, Any]
@@ -44,7 +46,11 @@ Work = Callable[[Connection], Awaitable[T]]
 _HERE = Path(__file__).parent
 _NEVER = 1_000_000_000  # times that a statement is seen before it is prepared unasked
 _ARGUMENTS: dict[str, Any] = {"autocommit": True, "row_factory": dict_row, "prepare_threshold": _NEVER}
-_CONFIGURE = "SELECT " + ", ".join(f"set_config('{name}', '{value}', false)" for name, value in _SESSION.items())
+# Those that the server knows.
+_CONFIGURE = """
+    SELECT set_config(name, given.value, false) FROM json_each_text(%(session)s::json) given (name, value)
+    JOIN pg_settings USING (name)"""
+_TAKE_TIME = "SELECT set_config(name, '0', true) FROM pg_settings WHERE name = 'transaction_timeout'"
 _SPOILED = (
     psycopg.DataError,
     psycopg.IntegrityError,
@@ -220,6 +226,11 @@ async def begin(db: Connection, sql: str, **parameters: Any) -> Cursor:
     return await db.execute(sql.encode(), given, binary=True)
 
 
+async def take_time(db: Connection) -> None:
+    """Let the transaction under way take as long as it needs: for what touches any number of rows."""
+    await db.execute(_TAKE_TIME.encode())
+
+
 def json_text(rows: Any) -> str:
     """Rows as the JSON text that a set-wise statement is given."""
     text = msgspec.json.encode(rows).decode()
@@ -280,7 +291,7 @@ def translating() -> Iterator[None]:
 
 
 async def _configure(db: Connection) -> None:
-    await db.execute(_CONFIGURE.encode())
+    await db.execute(_CONFIGURE.encode(), {"session": document(_SESSION)})
 
 
 def _failures(pool: AsyncConnectionPool[Connection]) -> int:

@@ -13,7 +13,7 @@ from headwater.failpoint import failpoint
 from headwater.intention import LIST_LIMIT, LIST_LIMIT_MAX
 from headwater.stores.plan import hour_of
 from headwater.stores.postgres.connections import rely_on
-from headwater.stores.postgres.database import Connection, execute, prepared, queries, row, rows, value
+from headwater.stores.postgres.database import Connection, execute, prepared, queries, row, rows, take_time, value
 from headwater.stores.row import as_delivery, as_rejection
 
 _sql = queries("deliveries.sql")
@@ -40,6 +40,7 @@ async def replay_deliveries(db: Connection, which: DeliveryFilter, *, at: dateti
     A replayed delivery has a new budget of attempts while its epoch goes on, so that an epoch above the attempt tells
     the two apart; one that is claimed at this moment is left to its holder.
     """
+    await take_time(db)
     matching, parameters = _matching(which)
     sql = f"{_sql['replay']} (SELECT d.id {matching} ORDER BY d.id FOR NO KEY UPDATE OF d)"
     replayed = await execute(db, sql, at=to_micros(at), **parameters)

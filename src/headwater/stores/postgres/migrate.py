@@ -14,7 +14,7 @@ import psycopg
 
 from headwater.errors import SchemaError, StoreUnavailableError
 from headwater.failpoint import failpoint
-from headwater.stores.postgres.database import LOCK_WAIT, Connection, execute, queries, row, value
+from headwater.stores.postgres.database import LOCK_WAIT, Connection, execute, queries, row, take_time, value
 from headwater.stores.query import Migration, migrations
 
 _FOLDER = Path(__file__).parent / "schema"
@@ -52,6 +52,7 @@ async def migrate(db: Connection, steps: Sequence[Migration]) -> None:
 async def _apply(db: Connection, step: Migration) -> None:
     try:
         async with db.transaction():
+            await take_time(db)
             await execute(db, _sql["one_at_a_time"])
             await execute(db, _sql["wait_no_longer"], seconds=LOCK_WAIT)
             await execute(db, _sql["make_table"])

@@ -12,7 +12,7 @@ from headwater.clock import to_micros
 from headwater.errors import StoreUnavailableError
 from headwater.intention import Purged
 from headwater.stores.plan import HOUR_MICROSECONDS
-from headwater.stores.postgres.database import Connection, Database, execute, queries, rows, value
+from headwater.stores.postgres.database import Connection, Database, execute, queries, rows, take_time, value
 from headwater.stores.postgres.partition import DAY_MICROSECONDS, TABLES, first_id
 
 PURGE_MAX = 2_000  # rows of a kind in one transaction, so that nobody waits long for a purge
@@ -63,6 +63,7 @@ async def _purge_day(database: Database, day: int, *, before: int) -> Purged:
 
 
 async def _forget_day(db: Connection, day: int, *, before: int) -> int | None:
+    await take_time(db)
     span = {"first": first_id(day), "end": first_id(day + 1)}
     if await value(db, _sql["is_wanted"], **span, before=before):
         return None
@@ -93,6 +94,7 @@ async def _purge_rows(db: Connection, *, before: int) -> Purged:
 
 
 async def _purge_figures(db: Connection, *, before: int, at: int) -> None:
+    await take_time(db)
     day = at - _FIGURES_HOURS * HOUR_MICROSECONDS
     await execute(db, _sql["purge_rejections"], before=min(before, day))
     await execute(db, _sql["purge_connection_hours"], before=day)
