@@ -44,13 +44,14 @@ def routes(screens: Screens) -> list[Route]:
         )
         if caller.tenant is None:
             page = replace(page, warnings=[node.clock_warning for node in await screens.nodes() if node.clock_warning])
-        table = Table(name="streams", columns=COLUMNS, rows=[_row(one) for one in found])
+        table = Table(name="streams", columns=COLUMNS, rows=[row_of(one) for one in found])
         return Answer(template="overview.html", values={"page": page, "at": at}, twin=twin(page, cells), table=table)
 
     return [screens.route("/", show)]
 
 
-def _row(one: StreamReport) -> tuple[object, ...]:
+def row_of(one: StreamReport) -> tuple[object, ...]:
+    """A stream as a line of CSV."""
     counts = one.counts_24h
     return (
         one.connection, one.connector, one.tenant, one.stream, one.partition, one.mode, one.cadence,

@@ -198,8 +198,13 @@ def _group(
         connector=first.connector,
         tenant=first.tenant,
         summary=health.connection_summary(name, key, everything),
-        rows=[_row(one, strips.get(one.id)) for one in own],
+        rows=rows_of(own, strips),
     )
+
+
+def rows_of(streams: Sequence[StreamReport], strips: Mapping[int, tuple[Cell, ...]]) -> list[Row]:
+    """Streams with their pictures, in the order given."""
+    return [_row(one, strips.get(one.id)) for one in streams]
 
 
 def _row(one: StreamReport, cells: tuple[Cell, ...] | None) -> Row:

@@ -13,7 +13,7 @@ from starlette.routing import BaseRoute
 from headwater.api.access import Guard
 from headwater.api.endpoint import Services
 from headwater.clock import Clock
-from headwater.dashboard import accounts, audit, home, keys, login
+from headwater.dashboard import accounts, audit, connection, deliveries, home, keys, login, runs, stream
 from headwater.dashboard.page import Pages
 from headwater.dashboard.screen import Installation, Screens
 from headwater.door import Door
@@ -22,6 +22,10 @@ from headwater.store import Store
 # One line a module; `routes(screens)` makes what it shows. A path that is a special case of another stands before it.
 SCREENS: Sequence[Callable[[Screens], Sequence[BaseRoute]]] = (
     home.routes,
+    connection.routes,
+    stream.routes,
+    runs.routes,
+    deliveries.routes,
     login.routes,
     accounts.routes,
     keys.routes,
