@@ -165,6 +165,38 @@ def test_whoever_looks_at_a_payload_is_written_down():
     asyncio.run(main())
 
 
+def test_a_record_shows_its_versions_where_they_came_from_and_what_changed():
+    async def main():
+        async with installation() as (store, clock, _, client):
+            first = await ingest(store, clock, emit("c/1", clock, name="Ada", address={"city": "Ulm"}))
+            await clock.advance(60)
+            big = 12345678901234567890123
+            await ingest(store, clock, emit("c/1", clock, name="Ada", address={"city": "Bonn"}, balance=big))
+            listed = await client.get("/records?q=c/&type=customer")
+            assert 'href="/records/acme/customer/c%2F1"' in listed.text
+            assert (await client.get("/records?q=x")).text.count("No record matches") == 1
+            table = (await client.get("/connections/acme/records?format=csv")).text
+            assert "acme,customer,c/1,2,false," in table
+            url = "/records/acme/customer/c%2F1"
+            hidden = (await client.get(url)).text
+            assert "Bonn" not in hidden
+            assert f'href="/runs/{first}"' in hidden
+            shown = await client.get(f"{url}?reveal=true&format=json")
+            assert shown.json()["changes"] == [
+                {"name": "address.city", "before": '"Ulm"', "after": '"Bonn"'},
+                {"name": "balance", "before": "", "after": str(big)},
+            ]
+            assert [one["version"] for one in shown.json()["versions"]] == [2, 1]
+            oldest = await client.get(f"{url}?reveal=true&version=1")
+            assert "Ulm" in oldest.text
+            assert "Bonn" not in oldest.text
+            assert (await client.get(f"{url}?version=3")).status_code == 404
+            assert (await client.get("/records/acme/customer/none")).status_code == 404
+            assert (await client.get("/records?after=x")).status_code == 400
+
+    asyncio.run(main())
+
+
 def test_nothing_of_another_tenant_is_there():
     async def main():
         async with installation(tenant="two") as (store, clock, acme, client):
@@ -173,10 +205,12 @@ def test_nothing_of_another_tenant_is_there():
             hidden = (
                 "/connections/acme", "/connections/acme/runs", "/connections/acme/deliveries",
                 "/connections/acme/streams/customers", f"/runs/{run_id}", f"/deliveries/{found}",
+                "/connections/acme/records", "/records/acme/customer/c1",
             )  # fmt: skip
             for url in hidden:
                 assert (await client.get(url)).status_code == 404, url
-            assert (await client.get("/deliveries?format=json")).json()["data"] == []
+            for url in ("/deliveries", "/records"):
+                assert (await client.get(f"{url}?format=json")).json()["data"] == []
             assert (await client.get("/connections/other")).status_code == 200
 
     asyncio.run(main())

@@ -17,6 +17,7 @@ from headwater.api.query import Query
 from headwater.api.reveal import change_as, opened
 from headwater.record import Record, Version, record_cursor
 from headwater.sink import change
+from headwater.store import Store
 
 RECORD_PATH = "{connection}/{type}/{id:path}"
 
@@ -47,22 +48,9 @@ class RecordResource:
         deleted, search = query.flag("deleted"), query.text("search")
         after, limit = query.text("after"), query.limit()
         query.done()
-        _check_cursor(after)
         position = (await self._store.changes(after=0, limit=1)).high_water
         keys = await selected(caller, self._store, connection=connection, tenant=tenant)
-        found: list[Record] = []
-        for key in [None] if keys is None else _from(keys, after):
-            wanted = limit - len(found)
-            found += await self._store.records(
-                connection=key,
-                type=kind,
-                deleted=deleted,
-                search=search,
-                after=_within(after, key),
-                limit=wanted,
-            )
-            if len(found) >= limit:
-                break
+        found = await records_of(self._store, keys, kind=kind, deleted=deleted, search=search, after=after, limit=limit)
         page = listing(found, limit=limit, cursor=record_cursor, position=position)
         connectors = await self._connectors(caller)
         shown = await opened(caller, self._store, self._clock, target="records")
@@ -100,6 +88,36 @@ class RecordResource:
 
     async def _connectors(self, caller: Caller) -> dict[str, str]:
         return {key: one.connector for key, one in (await visible(caller, self._store)).items()}
+
+
+async def records_of(
+    store: Store,
+    keys: Sequence[str] | None,
+    *,
+    kind: str | None,
+    deleted: bool | None,
+    search: str | None,
+    after: str | None,
+    limit: int,
+) -> list[Record]:
+    """Records of the connections in `keys`, or of all when it is None; see `RecordStore.records`.
+
+    Raises `ProblemError` 400 where `after` is no cursor of theirs.
+    """
+    _check_cursor(after)
+    found: list[Record] = []
+    for key in [None] if keys is None else _from(keys, after):
+        found += await store.records(
+            connection=key,
+            type=kind,
+            deleted=deleted,
+            search=search,
+            after=_within(after, key),
+            limit=limit - len(found),
+        )
+        if len(found) >= limit:
+            break
+    return found
 
 
 def _record_entry(record: Record, connectors: Mapping[str, str], *, shown: bool) -> dict[str, Any]:

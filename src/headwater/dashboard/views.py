@@ -13,7 +13,7 @@ from starlette.routing import BaseRoute
 from headwater.api.access import Guard
 from headwater.api.endpoint import Services
 from headwater.clock import Clock
-from headwater.dashboard import accounts, audit, connection, deliveries, home, keys, login, runs, stream
+from headwater.dashboard import accounts, audit, connection, deliveries, home, keys, login, records, runs, stream
 from headwater.dashboard.page import Pages
 from headwater.dashboard.screen import Installation, Screens
 from headwater.door import Door
@@ -26,6 +26,7 @@ SCREENS: Sequence[Callable[[Screens], Sequence[BaseRoute]]] = (
     stream.routes,
     runs.routes,
     deliveries.routes,
+    records.routes,
     login.routes,
     accounts.routes,
     keys.routes,
