@@ -1,7 +1,7 @@
-"""OWASP ASVS 5.0 at the front door: each test is named after its item, and `docs/security.md` lists them all.
+"""OWASP ASVS 5.0 at the front door: each test is named after its item.
 
 V3 web frontend · V4 API · V5 files · V6 authentication · V7 sessions · V8 authorization · V11, V13 to V16 as far as a
-browser or a program at the door meets them. What lies behind it is in `test_security_platform.py`.
+browser or a program at the door meets them.
 """
 
 import logging
