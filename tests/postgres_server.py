@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 import warnings
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
 import psycopg
@@ -89,3 +89,22 @@ async def opened(url, **options):
         yield World(store=store, clock=clock)
     finally:
         await store.close()
+
+
+@asynccontextmanager
+async def nodes(url, count=2):
+    """Worlds over stores of their own on one database."""
+    async with AsyncExitStack() as stack:
+        yield [await stack.enter_async_context(opened(url)) for _ in range(count)]
+
+
+@asynccontextmanager
+async def connected(url):
+    """A plain connection of a stranger."""
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as db:
+        yield db
+
+
+async def asked(db, sql):
+    """The first column of the first row."""
+    return (await (await db.execute(sql)).fetchone())[0]

@@ -9,12 +9,12 @@ from starlette.applications import Starlette
 
 from headwater.api.access import Caller
 from headwater.dashboard import views
-from headwater.dashboard.runs import CHART_WIDTH, chart
+from headwater.dashboard.runs import CHART_WIDTH, chart, command
 from headwater.record import Counts
 from headwater.run import PageRow
 from headwater.testing.clock import FakeClock
 from stored import connect, deliver, dispatch, emit, fail, ingest, open_store, webhook
-from stream_states import NOON
+from stream_states import NOON, make_run
 
 
 @asynccontextmanager
@@ -120,6 +120,10 @@ def test_the_chart_of_a_run_has_each_page_where_it_was():
     assert [(bar.x, bar.width) for bar in bars] == [(0.0, CHART_WIDTH / 4), (CHART_WIDTH / 4, CHART_WIDTH * 3 / 4)]
     assert chart([]) == []
     assert chart([page(1, 0, 0)])[0].width == 1.0
+
+
+def test_a_run_is_told_as_a_command_that_a_shell_takes_as_it_is():
+    assert command(make_run(NOON, partition="a b")).endswith(" --partition 'a b'")
 
 
 def test_deliveries_are_found_by_their_state_and_told_with_their_way():

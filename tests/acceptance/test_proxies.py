@@ -114,6 +114,9 @@ def caddy(folder: Path, port: int, upstreams: list[str]) -> list[str]:
 
 
 Proxy = Callable[[Path, int, list[str]], list[str]]
+# What is told of a body that the node refused before it was through: Caddy 2.6 may have met the end of the connection
+# before it read the answer.
+TOO_LARGE: dict[Proxy, tuple[int, ...]] = {nginx: (413,), caddy: (413, 502)}
 
 
 @contextmanager
@@ -169,12 +172,11 @@ def test_a_site_of_two_nodes_hands_on_what_was_signed_and_outlives_one_of_them(
         assert [deliver(site, path, number) for number in range(6)] == [200] * 6
         assert site.ask(path, body=b"{}", headers={"webhook-id": "x"})[0] == 401
 
-        # Ours is the smaller limit, so that the refusal is ours, and visible; the proxy's own is above it. Caddy 2.6
-        # may say 502 where the node has answered before it was through with the body.
-        assert deliver(site, path, 7, padding=catalog.Webhooks.body_bytes_max) in (413, 502)
+        # Ours is the smaller limit, so that the refusal is ours, and visible; the proxy's own is above it.
+        assert deliver(site, path, 7, padding=catalog.Webhooks.body_bytes_max) in TOO_LARGE[proxy]
         status, refused = site.ask("/api/v1/rejections", headers=key)
         assert (status, "larger" in refused.decode()) == (200, True), refused
-        assert deliver(site, path, 8, padding=5 * MEBIBYTE) in (413, 502)
+        assert deliver(site, path, 8, padding=5 * MEBIBYTE) in TOO_LARGE[proxy]
 
         # Whoever comes by the proxy is not on this machine: a person is led to the login, a program is refused.
         assert site.ask("/")[0] == 303

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.routing import Route
 
 from headwater import health
-from headwater.api.access import Caller, visible_connection
+from headwater.api.access import Caller, selected, visible, visible_connection
 from headwater.api.endpoint import entry_of
 from headwater.api.query import Query
 from headwater.dashboard.address import path
@@ -53,6 +53,16 @@ def routes(screens: Screens) -> list[Route]:
         return Answer(template="connection.html", values=values, twin=twin, table=table)
 
     return [screens.route("/connections/{key}", show)]
+
+
+async def of_all(screens: Screens, query: Query, caller: Caller) -> tuple[Sequence[str] | None, Mapping[str, Any]]:
+    """For a list over all connections that the caller may see, or the one that its query names: their keys as
+    `selected` gives them, and what the page needs to choose among them.
+    """
+    chosen = query.text("connection")
+    keys = await selected(caller, screens.store, connection=chosen, tenant=None)
+    names = sorted(await visible(caller, screens.store))
+    return keys, {"connections": names, "connection": chosen, "crumbs": ()}
 
 
 async def reports_of(screens: Screens, stored: StoredConnection) -> list[StreamReport]:

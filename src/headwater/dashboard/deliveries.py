@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -11,13 +12,13 @@ import msgspec
 from starlette.requests import Request
 from starlette.routing import Route
 
-from headwater.api.access import Caller, selected, visible, visible_connection
+from headwater.api.access import Caller, visible_connection
 from headwater.api.endpoint import entry_of, listing, newest
 from headwater.api.problem import ProblemError, not_found
 from headwater.api.query import Query
 from headwater.api.reveal import delivery_as, rejection_as, reveal
 from headwater.dashboard.address import path
-from headwater.dashboard.connection import head
+from headwater.dashboard.connection import head, of_all
 from headwater.dashboard.csv import Table
 from headwater.dashboard.screen import Answer, Screens, finish
 from headwater.delivery import Delivery, DeliveryFilter, DeliveryState
@@ -61,10 +62,7 @@ class _Deliveries:
     async def all(self, request: Request, caller: Caller) -> Answer:
         """Of every connection that the caller may see."""
         query = Query(request)
-        connection = query.text("connection")
-        keys = await selected(caller, self._store, connection=connection, tenant=None)
-        values = {"connections": sorted(await visible(caller, self._store)), "connection": connection, "crumbs": ()}
-        return await self._list(query, keys, "deliveries", values)
+        return await self._list(query, *await of_all(self._screens, query, caller), "deliveries")
 
     async def of_connection(self, request: Request, caller: Caller) -> Answer:
         """Of one connection, with the requests that were refused."""
@@ -75,7 +73,7 @@ class _Deliveries:
             "rejections": [rejection_as(one, shown=False) for one in rejections],
             "webhook_url": self._screens.webhook_url(stored),
         }
-        return await self._list(Query(request), [stored.key], f"deliveries-{stored.key}", values)
+        return await self._list(Query(request), [stored.key], values, f"deliveries-{stored.key}")
 
     async def one(self, request: Request, caller: Caller) -> Answer:
         """One delivery: its way, what it was, and what it changed."""
@@ -111,7 +109,7 @@ class _Deliveries:
         }
         return Answer(template="delivery.html", values=values, twin=twin)
 
-    async def _list(self, query: Query, keys: Sequence[str] | None, name: str, values: dict[str, Any]) -> Answer:
+    async def _list(self, query: Query, keys: Sequence[str] | None, values: Mapping[str, Any], name: str) -> Answer:
         state = query.choice("state", [one.value for one in DeliveryState])
         which = DeliveryFilter(
             state=DeliveryState(state) if state else None,
@@ -137,7 +135,7 @@ class _Deliveries:
             "next_cursor": twin["next_cursor"], "rejections": (), "webhook_url": None, "stored": None,
         }  # fmt: skip
         table = Table(name=name, columns=COLUMNS, rows=[_row(one) for one in found])
-        return Answer(template="deliveries.html", values=given | values, twin=twin, table=table)
+        return Answer(template="deliveries.html", values={**given, **values}, twin=twin, table=table)
 
 
 def steps(found: Delivery, versions: Sequence[Version]) -> list[Step]:
@@ -174,8 +172,8 @@ def _text(body: bytes) -> tuple[str, bool]:
 
 def _curl(found: Delivery, url: str | None) -> str:
     """The request again, unsigned: what proved it was not kept."""
-    lines = [f"curl --request POST '{url or 'WEBHOOK_URL'}' \\"]
-    lines += [f"  --header '{name}: {value}' \\" for name, value in found.headers.items() if "'" not in value]
+    lines = [f"curl --request POST {shlex.quote(url or 'WEBHOOK_URL')} \\"]
+    lines += [f"  --header {shlex.quote(f'{name}: {value}')} \\" for name, value in found.headers.items()]
     return "\n".join([*lines, "  --data-binary @body"])
 
 

@@ -10,14 +10,14 @@ import msgspec
 from starlette.requests import Request
 from starlette.routing import Route
 
-from headwater.api.access import Caller, selected, visible, visible_connection
+from headwater.api.access import Caller, visible_connection
 from headwater.api.endpoint import listing
 from headwater.api.problem import ProblemError, not_found
 from headwater.api.query import Query
 from headwater.api.records import records_of
 from headwater.api.reveal import reveal
 from headwater.dashboard.address import path
-from headwater.dashboard.connection import head
+from headwater.dashboard.connection import head, of_all
 from headwater.dashboard.csv import Table
 from headwater.dashboard.screen import Answer, Screens, finish
 from headwater.record import Record, Version, record_cursor
@@ -57,16 +57,13 @@ class _Records:
     async def all(self, request: Request, caller: Caller) -> Answer:
         """Of every connection that the caller may see."""
         query = Query(request)
-        connection = query.text("connection")
-        keys = await selected(caller, self._store, connection=connection, tenant=None)
-        names = sorted(await visible(caller, self._store))
-        return await self._list(query, keys, "records", {"connections": names, "connection": connection, "crumbs": ()})
+        return await self._list(query, *await of_all(self._screens, query, caller), "records")
 
     async def of_connection(self, request: Request, caller: Caller) -> Answer:
         """Of one connection."""
         stored = await visible_connection(caller, self._store, request.path_params["key"])
         values = await head(self._screens, stored, "records")
-        return await self._list(Query(request), [stored.key], f"records-{stored.key}", values)
+        return await self._list(Query(request), [stored.key], values, f"records-{stored.key}")
 
     async def one(self, request: Request, caller: Caller) -> Answer:
         """One record: its versions, where each came from, and what changed between two of them."""
@@ -109,7 +106,7 @@ class _Records:
             raise not_found("record") from None
         return stored.key, given["type"], given["id"]
 
-    async def _list(self, query: Query, keys: Sequence[str] | None, name: str, values: Mapping[str, Any]) -> Answer:
+    async def _list(self, query: Query, keys: Sequence[str] | None, values: Mapping[str, Any], name: str) -> Answer:
         kind, search, deleted = query.text("type"), query.text("q"), query.flag("deleted")
         after, limit = query.text("after"), query.limit()
         finish(query, is_list=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -111,7 +112,7 @@ def command(run: Run) -> str:
     words = ["headwater", "run", run.connection, run.stream]
     if run.partition:
         words += ["--partition", run.partition]
-    return " ".join(words)
+    return shlex.join(words)
 
 
 def _run_values(
@@ -131,6 +132,7 @@ def _run_values(
         "requests": requests[-REQUESTS_SHOWN:],
         "requests_left_out": max(0, len(requests) - REQUESTS_SHOWN),
         "failed": failed,
+        "failed_left_out": max(0, found.counts.quarantined - len(failed)),
         "command": command(found),
         "chart_width": CHART_WIDTH,
     }

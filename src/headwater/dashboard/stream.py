@@ -17,6 +17,7 @@ from headwater.dashboard.overview import rows_of
 from headwater.dashboard.screen import Answer, Screens, finish
 from headwater.dashboard.strip import strips
 from headwater.health import StreamReport
+from headwater.intention import LIST_LIMIT_MAX
 from headwater.run import Run
 
 RUNS_SHOWN = 20
@@ -52,9 +53,11 @@ def routes(screens: Screens) -> list[Route]:
         cells = await strips(screens.store, [found], screens.clock.now())
         runs = [
             one
-            for one in await screens.store.runs(connection=stored.key, stream=name, limit=RUNS_DRAWN)
+            for one in await screens.store.runs(
+                connection=stored.key, stream=name, limit=min(RUNS_DRAWN * len(own), LIST_LIMIT_MAX)
+            )
             if one.partition == partition
-        ]
+        ][:RUNS_DRAWN]
         moved = checkpoints(found, runs)[:CHECKPOINTS_SHOWN]
         values = {
             "stored": stored,
