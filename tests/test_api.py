@@ -320,7 +320,7 @@ def test_deliveries_are_listed_shown_and_replayed():
         assert replayed["replayed"] == 1
         assert (await world.get(f"/deliveries/{dead}"))["state"] == "pending"
         assert (await world.post(f"/deliveries/{done}/replay"))["replayed"] == 1
-        assert [entry.act for entry in await world.store.audit_log()] == ["replay", "replay"]
+        assert [entry.act for entry in await world.store.audit_log()] == ["deliveries.replay"] * 2
 
     run(story)
 
@@ -392,7 +392,7 @@ def test_a_stream_is_triggered_paused_and_resumed():
 
         assert (await world.post("/connections/acme/streams/customers/pause"))["status"] == "paused"
         resumed = await world.post("/connections/acme/streams/customers/resume")
-        assert (resumed["status"], resumed["next_at"]) == ("never ran", "2026-03-10T12:15:00Z")
+        assert (resumed["status"], resumed["next_at"]) == ("never ran", "2026-03-10T12:00:00Z")
 
         await world.post("/connections/acme/pause", {"reason": "maintenance"})
         assert (await world.get("/connections"))["data"][0]["paused_reason"] == "maintenance"
@@ -400,11 +400,11 @@ def test_a_stream_is_triggered_paused_and_resumed():
         assert (await world.get("/connections"))["data"][0]["paused_reason"] is None
         acts = [(entry.act, entry.target, entry.actor) for entry in await world.store.audit_log()]
         assert acts == [
-            ("resume", "acme", "test"),
-            ("pause", "acme", "test"),
-            ("resume", "acme/customers", "test"),
-            ("pause", "acme/customers", "test"),
-            ("trigger", "acme/customers", "test"),
+            ("connections.resume", "acme", "test"),
+            ("connections.pause", "acme", "test"),
+            ("streams.resume", "acme customers", "test"),
+            ("streams.pause", "acme customers", "test"),
+            ("runs.trigger", "acme customers", "test"),
         ]
 
     run(story)

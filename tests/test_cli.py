@@ -306,7 +306,7 @@ def test_a_triggered_event_is_signed_received_dispatched_and_replayed(connected:
     shown = connected.ok("deliveries", "show", number)
     assert "customer.updated" in shown.out
     assert "webhook-signature" not in shown.out
-    assert "1 deliveries" in connected.ok("deliveries", "replay", number).out
+    assert "1 delivery waits" in connected.ok("deliveries", "replay", number).out
     answer = connected("deliveries", "replay", "--event-type", "customer.updated")
     assert answer.code == USAGE
     assert "1 deliveries match" in answer.err

@@ -13,24 +13,24 @@ import os
 from collections.abc import AsyncIterator, Callable, Container, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from headwater import cron
 from headwater.activation import Activations
 from headwater.canonical.schema import CanonicalType
-from headwater.catalog import Connector, Stream
+from headwater.catalog import Connector
 from headwater.clock import Clock, SharedClock
 from headwater.config import Config, DatabaseUrl
+from headwater.declaration import declarations
 from headwater.errors import ConfigError, NotFoundError, StartError, UsageError, near_miss
-from headwater.intention import StoredConnection, StreamDeclaration, TypeColumn
+from headwater.intention import StoredConnection, TypeColumn
 from headwater.project import MANIFEST, Project, discover, retire, shipped_types
 from headwater.run import StreamState
 from headwater.sink import Sink
 from headwater.store import Store
 
 if TYPE_CHECKING:
+    from headwater.acts.act import Act, Desk, Done
     from headwater.client import HttpClients
     from headwater.engine import Engine
     from headwater.invoke import HttpFor, LiveConnections
@@ -220,6 +220,26 @@ class Platform:
         """Write down what the person at the command line did."""
         await self.store.audit(at=self.clock.now(), actor=person(), act=act, target=target, detail=detail or {})
 
+    def desk(self, actor: str | None = None, *, tenant: str | None = None) -> Desk:
+        """What acts work with, on behalf of whoever is at the command line unless another is named."""
+        from headwater.acts.act import Desk, Workshop
+
+        live = self.brought_to_life
+        return Desk(
+            store=self.store,
+            clock=self.clock,
+            actor=actor or person(),
+            tenant=tenant,
+            projects=self.projects,
+            workshop=Workshop(connections=live.connections, runner=live.runner) if live else None,
+        )
+
+    async def perform(self, act: Act) -> Done:
+        """Carry out an act of the person at the command line."""
+        from headwater.acts.act import perform
+
+        return await perform(act, self.desk())
+
     def file_sink(
         self, path: Path, *, format: str | None, request: Mapping[str, str], type: str | None, continues: bool
     ) -> Sink:
@@ -287,12 +307,7 @@ class Platform:
         `polled` before (by connection, stream and partition) at the next tick of its new schedule.
         """
         at = self.clock.now()
-        settings = connector.with_defaults(stored.settings)
-        declared = [
-            _declaration(stream, partition, at, was_polled=(stored.id, stream.key, partition) in polled)
-            for stream in connector.streams
-            for partition in _partitions(stream, settings)
-        ]
+        declared = declarations(stored, connector, at, polled=polled)
         await self.store.declare_streams(stored.id, declared, at=at)
 
 
@@ -473,25 +488,3 @@ def person() -> str:
 
 def _type_columns(canonical: CanonicalType) -> list[TypeColumn]:
     return [TypeColumn(name=column, kind=kind) for column, kind in canonical.columns]
-
-
-def _partitions(stream: Stream, settings: Mapping[str, Any]) -> Sequence[str]:
-    if stream.partitions is None:
-        return ("",)
-    values = settings.get(stream.partitions)
-    return tuple(dict.fromkeys(str(value) for value in values)) if isinstance(values, (list, tuple)) else ()
-
-
-def _declaration(stream: Stream, partition: str, at: datetime, *, was_polled: bool) -> StreamDeclaration:
-    tick = at if stream.mode == "poll" else None
-    if stream.schedule is not None and was_polled:
-        tick = cron.next_tick(stream.schedule, stream.timezone, at)
-    return StreamDeclaration(
-        stream=stream.key,
-        partition=partition,
-        mode=stream.mode,
-        schedule=stream.schedule,
-        timezone=stream.timezone,
-        expect_within_seconds=stream.expect_within_seconds,
-        next_tick_at=tick,
-    )

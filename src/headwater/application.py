@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 from starlette.applications import Starlette
 
 from headwater import metrics
+from headwater.acts.act import Desk
 from headwater.api import routes as api
 from headwater.api.access import Caller, Guard, key_guard, loopback_guard, open_guard
 from headwater.api.session import door_guard
@@ -210,6 +212,7 @@ class Application:
             installation=self.platform,
             public_url=self._base_url,
             door=None if self.platform.config.dashboard_public else self.door,
+            make_desk=self._desk,
         )
         return Starlette(
             routes=[
@@ -219,6 +222,7 @@ class Application:
                     guard=guard,
                     one_page=self._one_page,
                     connector_names=names,
+                    make_desk=self._desk,
                     deployer=Deployer(store, clock, projects=self.platform.projects, activated=self.look),
                 ),
                 *own,
@@ -226,6 +230,9 @@ class Application:
             ],
             exception_handlers=dict(views.EXCEPTION_HANDLERS),
         )
+
+    def _desk(self, actor: str, *, tenant: str | None) -> Desk:
+        return replace(self.platform.desk(actor, tenant=tenant), wake=self.wake)
 
     async def _one_page(
         self,

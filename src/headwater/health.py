@@ -88,6 +88,7 @@ class StreamReport:
     last_error_code: str | None
     consecutive_failures: int
     skipped_ticks: int
+    paused_at: datetime | None  # the stream itself, by an operator
     run_id: int | None  # under way or waiting
     run_state: RunState | None
     cursor: str | None

@@ -12,7 +12,9 @@ import msgspec
 from starlette.requests import Request
 from starlette.routing import Route
 
+from headwater.acts.deliveries import ReplayDeliveries
 from headwater.api.access import Caller, selected, visible_connection
+from headwater.api.acts import performed
 from headwater.api.endpoint import Services, endpoint, entry_of, listing, newest
 from headwater.api.problem import ProblemError, not_found
 from headwater.api.query import INTEGER_MAX, Query, json_body
@@ -47,16 +49,17 @@ class Replay(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         own = (self.ids, self.connection, self.state, self.event_type)
         return any(one is not None for one in (*own, self.received_from, self.received_to, self.error_code))
 
-    def filter(self) -> DeliveryFilter:
-        """The same, for the store."""
-        return DeliveryFilter(
-            ids=self.ids,
+    def act(self) -> ReplayDeliveries:
+        """The same, as what it does."""
+        return ReplayDeliveries(
+            ids=None if self.ids is None else tuple(self.ids),
             connection=self.connection,
             state=self.state,
             event_type=self.event_type,
             received_from=self.received_from,
             received_to=self.received_to,
             error_code=self.error_code,
+            expected=self.expected,
         )
 
 
@@ -122,29 +125,19 @@ class DeliveryResource:
             raise ProblemError(
                 400, "This would replay every delivery.", hint="Give at least one filter, such as state."
             )
-        keys = await selected(caller, self._store, connection=wanted.connection, tenant=None)
-        filters = [replace(wanted.filter(), connection=key) for key in (keys if keys is not None else [None])]
-        matched = sum([await self._store.count_deliveries(which) for which in filters])
+        act = wanted.act()
         if wanted.dry_run:
-            return {"matched": matched, "replayed": 0, "dry_run": True}
-        if wanted.expected is not None and wanted.expected != matched:
-            raise ProblemError(409, f"{matched} deliveries match, not {wanted.expected}.", hint="Nothing was replayed.")
-        at = self._clock.now()
-        replayed = sum([await self._store.replay_deliveries(which, at=at) for which in filters])
-        given = {name: value for name, value in msgspec.to_builtins(wanted).items() if value is not None}
-        await self._store.audit(
-            at=at, actor=caller.name, act="replay", target="deliveries", detail=given | {"replayed": replayed}
-        )
-        return {"matched": matched, "replayed": replayed, "dry_run": False}
+            plan = await act.plan(self._services.desk(caller))
+            return {"matched": plan.count, "replayed": 0, "dry_run": True}
+        value = (await performed(self._services, caller, act)).value
+        return {"matched": value["matched"], "replayed": value["replayed"], "dry_run": False}
 
     async def replay_one(self, request: Request, caller: Caller) -> Any:
         """Make one delivery pending again."""
         Query(request).done()
         found = await self._visible(request, caller)
-        at = self._clock.now()
-        replayed = await self._store.replay_deliveries(DeliveryFilter(ids=[found.id]), at=at)
-        await self._store.audit(at=at, actor=caller.name, act="replay", target=f"delivery {found.id}", detail={})
-        return {"matched": 1, "replayed": replayed, "dry_run": False}
+        value = (await performed(self._services, caller, ReplayDeliveries(ids=(found.id,)))).value
+        return {"matched": 1, "replayed": value["replayed"], "dry_run": False}
 
     async def rejections(self, request: Request, caller: Caller) -> Any:
         """Refused requests by hour and reason, newest hour first."""

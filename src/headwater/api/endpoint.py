@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from headwater.acts.act import Desk
 from headwater.api.access import Caller, Guard, Scope
 from headwater.clock import Clock
 from headwater.run import Window
@@ -42,6 +43,14 @@ class PageOnDemand(Protocol):
         ...
 
 
+class MakeDesk(Protocol):
+    """Makes the desk of somebody who acts: `Platform.desk`, with what works beside it."""
+
+    def __call__(self, actor: str, *, tenant: str | None) -> Desk:
+        """The desk."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Services:
     """What the resources work with."""
@@ -51,7 +60,14 @@ class Services:
     guard: Guard
     one_page: PageOnDemand | None = None  # None: this process fetches nothing
     deployer: Deployer | None = None  # None: nothing is deployed by way of this process
+    make_desk: MakeDesk | None = None  # None: what acts on the store alone can be done, and no more
     connector_names: Mapping[str, str] = field(default_factory=dict)  # connector key → its name for people
+
+    def desk(self, caller: Caller) -> Desk:
+        """What a caller's acts work with."""
+        if self.make_desk is not None:
+            return self.make_desk(caller.name, tenant=caller.tenant)
+        return Desk(store=self.store, clock=self.clock, actor=caller.name, tenant=caller.tenant)
 
     def connector_name(self, key: str) -> str:
         """The name of a connector for people."""

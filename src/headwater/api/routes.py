@@ -9,10 +9,11 @@ from starlette.applications import Starlette
 from starlette.routing import BaseRoute, Mount
 
 from headwater.api.access import Guard
+from headwater.api.acts import ActResource
 from headwater.api.changes import ChangeResource
 from headwater.api.deliveries import DeliveryResource
 from headwater.api.deployments import DeploymentResource
-from headwater.api.endpoint import PageOnDemand, Services
+from headwater.api.endpoint import MakeDesk, PageOnDemand, Services
 from headwater.api.keys import KeyResource
 from headwater.api.problem import EXCEPTION_HANDLERS
 from headwater.api.records import RecordResource
@@ -35,6 +36,7 @@ def routes(
     one_page: PageOnDemand | None = None,
     connector_names: Mapping[str, str] | None = None,
     deployer: Deployer | None = None,
+    make_desk: MakeDesk | None = None,
 ) -> list[BaseRoute]:
     """The HTTP API; `one_page` adds the sync route, `deployer` the deploying, `connector_names` maps keys to names."""
     services = Services(
@@ -43,9 +45,11 @@ def routes(
         guard=guard,
         one_page=one_page,
         deployer=deployer,
+        make_desk=make_desk,
         connector_names=connector_names or {},
     )
     resources = (
+        ActResource(services),
         StreamResource(services),
         RunResource(services),
         DeliveryResource(services),

@@ -10,17 +10,18 @@ import msgspec
 from starlette.requests import Request
 from starlette.routing import Route
 
-from headwater import cron, health
+from headwater import health
+from headwater.acts.connections import REASON_CHARACTERS_MAX, PauseConnection, ResumeConnection
+from headwater.acts.streams import PAGES_MAX, PauseStream, ResumeStream, TriggerRun
 from headwater.api.access import Caller, selected, visible, visible_connection
+from headwater.api.acts import performed
 from headwater.api.endpoint import Services, endpoint, json_response
 from headwater.api.problem import ProblemError, not_found
 from headwater.api.query import Query, json_body
-from headwater.errors import UsageError
 from headwater.health import Status, StreamReport
 from headwater.intention import LIST_LIMIT_MAX
 from headwater.run import StreamState
 
-REASON_CHARACTERS_MAX = 500
 STREAM_PATH = "/connections/{key}/streams/{stream}"
 
 
@@ -110,55 +111,37 @@ class StreamResource:
     async def trigger(self, request: Request, caller: Caller) -> Any:
         """Make a run that waits to be admitted."""
         state = await self._one(request, caller)
-        if state.mode == "webhook":
-            raise ProblemError(409, "A webhook stream has no runs.", hint="Replay deliveries instead.")
         wanted = await json_body(request, Trigger)
-        if wanted.pages_limit is not None and wanted.pages_limit < 1:
+        if wanted.pages_limit is not None and not 1 <= wanted.pages_limit <= PAGES_MAX:
             raise ProblemError(400, "`pages_limit` is no positive number.", code="request.body")
-        try:
-            run_id = await self._store.trigger_run(
-                state.id,
-                at=self._clock.now(),
-                pages_limit=wanted.pages_limit,
-                allow_deletes=wanted.allow_deletes,
-            )
-        except UsageError as error:
-            raise ProblemError(409, error.message, code=error.code, hint=error.hint) from error
-        await self._audit(caller, "trigger", _name(state), run_id=run_id, allow_deletes=wanted.allow_deletes)
+        act = TriggerRun(**_words(state), pages_limit=wanted.pages_limit, allow_deletes=wanted.allow_deletes)
+        done = await performed(self._services, caller, act)
+        run_id = done.value["run_id"]
         headers = {"Location": f"{request.scope['root_path']}/runs/{run_id}"}
         return json_response({"run_id": run_id}, status=202, headers=headers)
 
     async def pause_stream(self, request: Request, caller: Caller) -> Any:
         """Start no run of a stream until it is resumed."""
         state = await self._one(request, caller)
-        await self._store.pause_stream(state.id, at=self._clock.now())
-        await self._audit(caller, "pause", _name(state))
+        await performed(self._services, caller, PauseStream(**_words(state)))
         return await self._again(state)
 
     async def resume_stream(self, request: Request, caller: Caller) -> Any:
-        """Undo a stream's pause: it goes on with the next tick of its schedule."""
+        """Undo a stream's pause: ticks that were missed coalesce into one run, now."""
         state = await self._one(request, caller)
-        at = self._clock.now()
-        following = cron.next_tick(state.schedule, state.timezone, at) if state.schedule else None
-        await self._store.resume_stream(state.id, next_tick_at=following)
-        await self._audit(caller, "resume", _name(state))
+        await performed(self._services, caller, ResumeStream(**_words(state)))
         return await self._again(state)
 
     async def pause(self, request: Request, caller: Caller) -> Any:
         """Pause a connection; its deliveries are still stored."""
         stored = await visible_connection(caller, self._store, request.path_params["key"])
         reason = (await json_body(request, Pause)).reason.strip()[:REASON_CHARACTERS_MAX] or Pause().reason
-        at = self._clock.now()
-        await self._store.pause_connection(stored.id, reason=reason, needs_attention=False, at=at)
-        await self._audit(caller, "pause", stored.key, reason=reason)
-        return {"key": stored.key, "paused_at": at, "paused_reason": reason}
+        return (await performed(self._services, caller, PauseConnection(connection=stored.key, reason=reason))).value
 
     async def resume(self, request: Request, caller: Caller) -> Any:
         """Undo a connection's pause, of either kind."""
         stored = await visible_connection(caller, self._store, request.path_params["key"])
-        await self._store.resume_connection(stored.id, at=self._clock.now())
-        await self._audit(caller, "resume", stored.key)
-        return {"key": stored.key, "paused_at": None, "paused_reason": None}
+        return (await performed(self._services, caller, ResumeConnection(connection=stored.key))).value
 
     async def _reports(self, caller: Caller, *, connection: str | None, tenant: str | None) -> list[StreamReport]:
         at = self._clock.now()
@@ -185,13 +168,10 @@ class StreamResource:
         rows = await self._store.streams(at=at, connection=state.connection, stream=state.stream)
         return next(health.report(row, at) for row in rows if row.id == state.id)
 
-    async def _audit(self, caller: Caller, act: str, target: str, **detail: Any) -> None:
-        await self._store.audit(at=self._clock.now(), actor=caller.name, act=act, target=target, detail=detail)
-
 
 def _cursor(report: StreamReport) -> str:
     return json.dumps([report.connection, report.stream, report.partition])
 
 
-def _name(state: StreamState) -> str:
-    return f"{state.connection}/{state.stream}" + (f"[{state.partition}]" if state.partition else "")
+def _words(state: StreamState) -> dict[str, str]:
+    return {"connection": state.connection, "stream": state.stream, "partition": state.partition}

@@ -6,7 +6,7 @@ cancel, retry-window.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ from headwater.cli.runs import stream_name
 from headwater.cli.session import Options, confirm, instant, is_served, platform_options, with_platform
 
 if TYPE_CHECKING:
+    from headwater.acts.backfills import BackfillAct
     from headwater.app import Platform
     from headwater.run import Backfill, BackfillWindow
 
@@ -66,22 +67,15 @@ def start(
     """Begin a backfill of STREAM of CONNECTION."""
 
     async def act(platform: Platform) -> int:
-        from headwater import backfill as backfills
-        from headwater.run import Window
+        from headwater.acts.backfills import StartBackfill
 
-        stored = await platform.find_connection(connection)
-        now = platform.clock.now()
-        made = await backfills.start(
-            platform.store,
-            connector=platform.project(stored.connector).connector,
-            connection=stored.key,
-            stream=stream,
-            span=Window(start_at, end_at or now),
-            at=now,
-            partition=partition,
-            days=days,
+        state = await platform.find_stream(connection, stream, partition)
+        done = await platform.perform(
+            StartBackfill(
+                connection=state.connection, stream=stream, partition=partition, start=start_at, end=end_at, days=days
+            )
         )
-        await platform.audit("backfills.start", f"{stored.key} {stream}", {"backfill": made.id})
+        made = await _existing(platform, done.value["backfill_id"])
         if not wait:
             _tell_begun(options, made)
             return 0
@@ -141,9 +135,9 @@ def show(options: Options, backfill_id: int, wait: bool) -> int:
 @click.argument("backfill_id", type=int)
 def pause(options: Options, backfill_id: int) -> None:
     """Begin no further window; those under way finish."""
-    from headwater import backfill as backfills
+    from headwater.acts.backfills import PauseBackfill
 
-    _change(options, backfill_id, "paused", lambda platform, at: backfills.pause(platform.store, backfill_id, at=at))
+    _change(options, PauseBackfill(backfill=backfill_id))
 
 
 @backfill.command("resume")
@@ -151,9 +145,9 @@ def pause(options: Options, backfill_id: int) -> None:
 @click.argument("backfill_id", type=int)
 def resume(options: Options, backfill_id: int) -> None:
     """Go on after a pause."""
-    from headwater import backfill as backfills
+    from headwater.acts.backfills import ResumeBackfill
 
-    _change(options, backfill_id, "resumed", lambda platform, at: backfills.resume(platform.store, backfill_id, at=at))
+    _change(options, ResumeBackfill(backfill=backfill_id))
 
 
 @backfill.command("cancel")
@@ -162,40 +156,33 @@ def resume(options: Options, backfill_id: int) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def cancel(options: Options, backfill_id: int, yes: bool) -> None:
     """End it; what was ingested stays."""
-    from headwater import backfill as backfills
+    from headwater.acts.backfills import CancelBackfill
 
     confirm(f"Cancel the backfill {backfill_id}? It cannot be resumed.", yes=yes)
-    _change(
-        options, backfill_id, "cancelled", lambda platform, at: backfills.cancel(platform.store, backfill_id, at=at)
-    )
+    _change(options, CancelBackfill(backfill=backfill_id))
 
 
 @backfill.command("retry-window")
 @platform_options
 @click.argument("backfill_id", type=int)
-@click.argument("number", type=int)
-def retry_window(options: Options, backfill_id: int, number: int) -> None:
-    """Do the window of that NUMBER (1 is the oldest) again from its beginning."""
-    from headwater import backfill as backfills
+@click.argument("number", type=int, required=False)
+@click.option("--failed", is_flag=True, help="All windows that failed.")
+def retry_window(options: Options, backfill_id: int, number: int | None, failed: bool) -> None:
+    """Do the window of that NUMBER (1 is the oldest) again from its beginning, or all that failed."""
+    from headwater.acts.backfills import RetryWindows
 
-    _change(
-        options,
-        backfill_id,
-        f"doing window {number} again",
-        lambda platform, at: backfills.retry_window(platform.store, backfill_id, number, at=at),
-    )
+    if (number is None) != failed:
+        raise click.UsageError("Name a window, or say --failed.")
+    _change(options, RetryWindows(backfill=backfill_id, number=number))
 
 
-def _change(
-    options: Options, backfill_id: int, word: str, change: Callable[[Platform, datetime], Awaitable[object]]
-) -> None:
+def _change(options: Options, act_: BackfillAct) -> None:
     async def act(platform: Platform) -> None:
-        await change(platform, platform.clock.now())
-        await platform.audit("backfills.change", str(backfill_id), {"now": word})
+        done = await platform.perform(act_)
         if options.json:
-            output.print_json(await platform.store.backfill(backfill_id))
+            output.print_json(await platform.store.backfill(act_.backfill))
         else:
-            output.say(f"The backfill {backfill_id} is {word}.")
+            output.say(done.sentence)
 
     with_platform(options, act)
 

@@ -71,15 +71,19 @@ def reset(options: Options, connection: str, stream: str, partition: str, yes: b
 
 def _put(options: Options, connection: str, stream: str, partition: str, cursor: str | None, *, yes: bool) -> None:
     async def act(platform: Platform) -> None:
+        from headwater.acts.streams import ResetCheckpoint, SetCheckpoint
+
         state = await platform.find_stream(connection, stream, partition)
         name = f"{state.connection} {stream_name(state.stream, state.partition)}"
         where = "the beginning" if cursor is None else f"`{cursor}`"
         confirm(f"{name} goes on after `{state.cursor}`; put it to {where}?", yes=yes)
-        await platform.store.set_checkpoint(state.id, cursor, at=platform.clock.now())
-        await platform.audit("checkpoints.set", name, {"before": state.cursor, "after": cursor})
+        words = {"connection": state.connection, "stream": stream, "partition": partition}
+        done = await platform.perform(
+            ResetCheckpoint(**words) if cursor is None else SetCheckpoint(**words, cursor=cursor)
+        )
         if options.json:
             output.print_json({"connection": state.connection, "stream": state.stream, "cursor": cursor})
         else:
-            output.say(f"{name} goes on at {where}. It was `{state.cursor}`.")
+            output.say(done.sentence)
 
     with_platform(options, act)

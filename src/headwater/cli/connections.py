@@ -5,7 +5,6 @@ A secret is never an argument: it would stay in the shell's history and be seen 
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING
 
 import click
@@ -145,15 +144,15 @@ def test(options: Options, connection: str) -> int:
     """Try the credentials of CONNECTION with its connector's own test."""
 
     async def act(platform: Platform) -> int:
-        from headwater.invoke import test_connection
+        from headwater.acts.connections import TestConnection
 
         stored = await platform.find_connection(connection)
-        came = await test_connection(await platform.live.connections.get(stored.id))
+        done = await platform.perform(TestConnection(connection=stored.key))
         if options.json:
-            output.print_json({"connection": stored.key, **dataclasses.asdict(came)})
+            output.print_json({"connection": stored.key, **done.value})
         else:
-            output.say(f"{stored.key}: {came.message}")
-        return 0 if came.ok else 1
+            output.say(done.sentence)
+        return 0 if done.ok else 1
 
     output.note("Asking the provider …")
     return with_platform(options, act, projects=True)
@@ -167,10 +166,10 @@ def pause(options: Options, connection: str, reason: str) -> None:
     """Run nothing of CONNECTION until it is resumed; deliveries are still stored."""
 
     async def act(platform: Platform) -> None:
+        from headwater.acts.connections import PauseConnection
+
         stored = await platform.find_connection(connection)
-        at = platform.clock.now()
-        await platform.store.pause_connection(stored.id, reason=reason, needs_attention=False, at=at)
-        await platform.audit("connections.pause", stored.key, {"reason": reason})
+        await platform.perform(PauseConnection(connection=stored.key, reason=reason))
         _tell(platform, options, await platform.find_connection(stored.key))
 
     with_platform(options, act)
@@ -183,9 +182,10 @@ def resume(options: Options, connection: str) -> None:
     """Undo a pause, or say that what needed attention is mended."""
 
     async def act(platform: Platform) -> None:
+        from headwater.acts.connections import ResumeConnection
+
         stored = await platform.find_connection(connection)
-        await platform.store.resume_connection(stored.id, at=platform.clock.now())
-        await platform.audit("connections.resume", stored.key)
+        await platform.perform(ResumeConnection(connection=stored.key))
         _tell(platform, options, await platform.find_connection(stored.key))
 
     with_platform(options, act)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -107,16 +108,19 @@ def replay(options: Options, ids: tuple[int, ...], yes: bool, **words: object) -
         raise click.UsageError("Name deliveries, or say which by an option such as --state dead.")
 
     async def act(platform: Platform) -> None:
+        from headwater.acts.deliveries import ReplayDeliveries
+
         which = _filter(words, ids)
         count = await platform.store.count_deliveries(which)
+        said = "No deliveries match."
         if count:
             confirm(f"{count} deliveries match and will be dispatched again. Go on?", yes=yes or len(ids) == 1)
-            count = await platform.store.replay_deliveries(which, at=platform.clock.now())
-            await platform.audit("deliveries.replay", which.connection or "*", {"count": count})
+            done = await platform.perform(ReplayDeliveries(**dataclasses.asdict(which)))
+            count, said = done.value["replayed"], done.sentence
         if options.json:
             output.print_json({"replayed": count})
         else:
-            output.say(f"{count} deliveries wait to be dispatched again." if count else "No deliveries match.")
+            output.say(said)
 
     with_platform(options, act)
 
@@ -158,8 +162,6 @@ async def _print_rejections(platform: Platform, options: Options, connection: st
 
 def without_body(one: Delivery) -> dict[str, object]:
     """A delivery as lists show it."""
-    import dataclasses
-
     fields = {field.name: getattr(one, field.name) for field in dataclasses.fields(one)}
     del fields["body"], fields["headers"]
     return fields

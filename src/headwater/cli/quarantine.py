@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,11 +13,8 @@ from headwater.cli.session import Options, confirm, platform_options, with_platf
 
 if TYPE_CHECKING:
     from headwater.app import Platform
-    from headwater.project import Project
-    from headwater.record import Emission, QuarantinedRecord
 
 STATES = ("waiting", "released", "dropped")
-SELECT_LIMIT = 1000
 
 
 @click.group(cls=ListGroup)
@@ -84,102 +79,49 @@ def release(
     if payload and len(ids) != 1:
         raise click.UsageError("--payload repairs one record: name it.")
 
-    repaired = payload.read_bytes() if payload else None
+    repaired = payload.read_text(encoding="utf-8") if payload else None
 
     async def act(platform: Platform) -> int:
-        found = await _selected(platform, ids, connection, stream)
-        confirm(f"{len(found)} quarantined records will be ingested. Go on?", yes=yes or not found or bool(ids))
-        released, failures = await _release(platform, found, repaired)
+        from headwater.acts.quarantine import ReleaseQuarantined
+
+        wanted = ReleaseQuarantined(ids=ids or None, connection=connection, stream=stream, payload=repaired)
+        count = (await wanted.plan(platform.desk())).count
+        confirm(f"{count} quarantined records will be ingested. Go on?", yes=yes or not count or bool(ids))
+        done = await platform.perform(wanted)
         if options.json:
-            output.print_json({"released": released, "failed": failures})
+            output.print_json(done.value)
         else:
-            output.say(f"{released} released.")
-        for one, reason in failures.items():
+            output.say(done.sentence)
+        for one, reason in done.value["failed"].items():
             output.note(f"{one}: {reason}")
-        return 0 if not failures else PARTIAL if released else 1
+        return 0 if done.ok else PARTIAL if done.value["released"] else 1
 
     return with_platform(options, act, projects=True)
 
 
 @quarantine.command("drop")
 @platform_options
-@click.argument("ids", type=int, nargs=-1, required=True)
+@click.argument("ids", type=int, nargs=-1)
+@click.option("--all", "every", is_flag=True, help="All that wait (of --connection, --stream).")
+@click.option("--connection", help="Connection key.")
+@click.option("--stream", help="Stream key.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def drop(options: Options, ids: tuple[int, ...], yes: bool) -> None:
+def drop(
+    options: Options, ids: tuple[int, ...], every: bool, connection: str | None, stream: str | None, yes: bool
+) -> None:
     """Give these records up; they stay readable with --state dropped."""
+    if bool(ids) == every:
+        raise click.UsageError("Name records, or say --all.")
 
     async def act(platform: Platform) -> None:
-        confirm(f"Give up {len(ids)} quarantined records?", yes=yes)
-        dropped = await platform.store.drop_quarantined(ids)
-        await platform.audit("quarantine.drop", ",".join(map(str, ids)), {"dropped": dropped})
+        from headwater.acts.quarantine import DropQuarantined
+
+        wanted = DropQuarantined(ids=ids or None, connection=connection, stream=stream)
+        confirm(f"Give up {(await wanted.plan(platform.desk())).count} quarantined records?", yes=yes)
+        done = await platform.perform(wanted)
         if options.json:
-            output.print_json({"dropped": dropped})
+            output.print_json({"dropped": done.value["dropped"]})
         else:
-            output.say(f"{dropped} dropped.")
+            output.say(done.sentence)
 
     with_platform(options, act)
-
-
-async def _selected(
-    platform: Platform, ids: Sequence[int], connection: str | None, stream: str | None
-) -> list[QuarantinedRecord]:
-    from headwater.errors import NotFoundError
-
-    found: list[QuarantinedRecord] = []
-    after: int | None = None
-    while batch := await platform.store.quarantined(
-        connection=connection, stream=stream, after=after, limit=SELECT_LIMIT
-    ):
-        found += batch
-        after = batch[-1].id
-    if not ids:
-        return found
-    chosen = [one for one in found if one.id in ids]
-    if missing := sorted(set(ids) - {one.id for one in chosen}):
-        raise NotFoundError(f"No quarantined record {missing[0]} waits.", hint="`headwater quarantine` lists them.")
-    return chosen
-
-
-async def _release(
-    platform: Platform, found: Sequence[QuarantinedRecord], repaired: bytes | None
-) -> tuple[int, dict[int, str]]:
-    from headwater.errors import HeadwaterError
-
-    by_connection: dict[str, list[QuarantinedRecord]] = defaultdict(list)
-    for one in found:
-        by_connection[one.connection].append(one)
-    released, failures = 0, {}
-    for key, records in by_connection.items():
-        project = await platform.project_of(key)
-        releases = []
-        for one in records:
-            try:
-                releases.append((one.id, _emission(project, one, repaired)))
-            except HeadwaterError as error:
-                failures[one.id] = str(error)
-        if releases:
-            await platform.store.release_quarantined(
-                releases, at=platform.clock.now(), connector_version=project.version
-            )
-            await platform.audit("quarantine.release", key, {"released": len(releases)})
-            released += len(releases)
-    return released, failures
-
-
-def _emission(project: Project, one: QuarantinedRecord, repaired: bytes | None) -> Emission:
-    from headwater import ingest
-    from headwater.clock import to_micros
-    from headwater.errors import EmissionError, near_miss
-
-    kind = project.types.get(one.type)
-    if kind is None:
-        raise EmissionError(f"There is no canonical type `{one.type}`.", hint=near_miss(one.type, project.types))
-    return ingest.prepare(
-        kind,
-        one.payload.encode() if repaired is None else repaired,
-        connector_key=project.connector.key,
-        stream=one.stream,
-        idempotency_key=one.idempotency_key,
-        source_id=one.source_id,
-        as_of=to_micros(one.as_of),
-    )

@@ -29,6 +29,7 @@ DRY_ROWS_SHOWN = 50
 @click.argument("words", nargs=-1, required=True, metavar="[CONNECTION] STREAM")
 @click.option("--dry-run", is_flag=True, help="Show what would change, and write nothing.")
 @click.option("--limit", type=click.IntRange(1), help="Stop after about so many records, at the end of a page.")
+@click.option("--pages", type=click.IntRange(1), help="Stop after so many pages.")
 @click.option("--from", "start_at", type=instant, help="Ask for a span instead of what is new; the checkpoint stays.")
 @click.option("--to", "end_at", type=instant, help="End of that span (default: now).")
 @click.option("--partition", default="", help="Of a stream with partitions.")
@@ -40,6 +41,7 @@ def run(
     words: tuple[str, ...],
     dry_run: bool,
     limit: int | None,
+    pages: int | None,
     start_at: datetime | None,
     end_at: datetime | None,
     partition: str,
@@ -53,6 +55,8 @@ def run(
     """
     if len(words) > 2:
         raise click.UsageError(f"Got unexpected extra argument ({words[2]}).")
+    if limit and pages:
+        raise click.UsageError("--limit and --pages do not go together.")
     if end_at and not start_at:
         raise click.UsageError("--to needs --from.")
     connection, stream = words if len(words) == 2 else (None, words[0])
@@ -61,11 +65,11 @@ def run(
     async def act(platform: Platform) -> int:
         state = await platform.find_stream(connection, stream, partition)
         window = _window(platform, start_at, end_at)
-        pages = _pages_limit(platform, state, limit)
+        pages_limit = pages or _pages_limit(platform, state, limit)
         try:
             if dry_run:
-                return await _dry(platform, options, state, window, pages)
-            return await _run(platform, options, state, window, pages, allow_deletes=allow_deletes)
+                return await _dry(platform, options, state, window, pages_limit)
+            return await _run(platform, options, state, window, pages_limit, allow_deletes=allow_deletes)
         finally:
             if recorder is not None:
                 recorder.save()

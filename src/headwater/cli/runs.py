@@ -89,14 +89,14 @@ def cancel(options: Options, run_id: int) -> int:
     """Cancel a run that waits or runs: nothing more of it is committed."""
 
     async def act(platform: Platform) -> int:
-        await _found(platform, run_id)
-        cancelled = await platform.store.cancel_run(run_id, at=platform.clock.now())
-        await platform.audit("runs.cancel", str(run_id), {"cancelled": cancelled})
+        from headwater.acts.streams import CancelRun
+
+        done = await platform.perform(CancelRun(run=run_id))
         if options.json:
-            output.print_json({"run": run_id, "cancelled": cancelled})
+            output.print_json({"run": run_id, **done.value})
         else:
-            output.say(f"Run {run_id} is cancelled." if cancelled else f"Run {run_id} was over already.")
-        return 0 if cancelled else 1
+            output.say(done.sentence)
+        return 0 if done.ok else 1
 
     return with_platform(options, act)
 

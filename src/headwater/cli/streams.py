@@ -11,7 +11,6 @@ import click
 
 from headwater.cli import output
 from headwater.cli.main import ListGroup
-from headwater.cli.runs import stream_name
 from headwater.cli.session import Options, platform_options, with_platform
 
 if TYPE_CHECKING:
@@ -57,10 +56,11 @@ def pause(options: Options, connection: str, stream: str, partition: str) -> Non
     """Start no run of STREAM until it is resumed; one under way finishes."""
 
     async def act(platform: Platform) -> None:
+        from headwater.acts.streams import PauseStream
+
         state = await platform.find_stream(connection, stream, partition)
-        await platform.store.pause_stream(state.id, at=platform.clock.now())
-        await platform.audit("streams.pause", f"{state.connection} {stream_name(stream, partition)}")
-        output.note(f"{state.connection} {stream_name(stream, partition)} is paused.")
+        done = await platform.perform(PauseStream(connection=state.connection, stream=stream, partition=partition))
+        output.note(done.sentence)
 
     with_platform(options, act)
 
@@ -74,11 +74,11 @@ def resume(options: Options, connection: str, stream: str, partition: str) -> No
     """Undo a pause; a poll stream runs at once."""
 
     async def act(platform: Platform) -> None:
+        from headwater.acts.streams import ResumeStream
+
         state = await platform.find_stream(connection, stream, partition)
-        next_tick_at = platform.clock.now() if state.mode == "poll" else None
-        await platform.store.resume_stream(state.id, next_tick_at=next_tick_at)
-        await platform.audit("streams.resume", f"{state.connection} {stream_name(stream, partition)}")
-        output.note(f"{state.connection} {stream_name(stream, partition)} is resumed.")
+        done = await platform.perform(ResumeStream(connection=state.connection, stream=stream, partition=partition))
+        output.note(done.sentence)
 
     with_platform(options, act)
 

@@ -44,6 +44,12 @@ def path(*parts: object) -> str:
     return "/" + "/".join(quote(str(part), safe="") for part in parts)
 
 
+def with_query(path: str, values: Mapping[str, Any]) -> str:
+    """A path with a query; what is empty is left out."""
+    query = _query(values, {})
+    return path if query == "?" else path + query
+
+
 def _query(kept: Mapping[str, str], changes: Mapping[str, Any]) -> str:
     changed = {**kept, **changes}
     return "?" + urlencode({name: value for name, value in changed.items() if value is not None and value != ""})

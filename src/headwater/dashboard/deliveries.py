@@ -130,7 +130,13 @@ class _Deliveries:
             limit=limit,
             cursor=lambda one: one["id"],
         )
+        matching: dict[str, Any] = {
+            "connection": keys[0] if keys is not None and len(keys) == 1 else None, "state": state,
+            "event_type": which.event_type, "received_from": which.received_from and which.received_from.isoformat(),
+            "received_to": which.received_to and which.received_to.isoformat(), "error_code": which.error_code,
+        }  # fmt: skip
         given = {
+            "matching": matching if any(matching.values()) else None,
             "deliveries": found, "which": which, "state": state, "states": [one.value for one in DeliveryState],
             "next_cursor": twin["next_cursor"], "rejections": (), "webhook_url": None, "stored": None,
         }  # fmt: skip

@@ -17,6 +17,7 @@ from starlette.routing import Route
 from headwater import health
 from headwater.api.csrf import csrf_field
 from headwater.dashboard.address import path as path_of
+from headwater.dashboard.address import with_query
 from headwater.dashboard.picture import legend, moment
 from headwater.dashboard.tone import tone
 
@@ -60,10 +61,21 @@ class Pages:
             lstrip_blocks=True,
         )
         self._environment.globals.update(
-            asset=lambda name: self._assets[name].url, legend=legend, path=path_of, csrf=csrf_field
+            asset=lambda name: self._assets[name].url,
+            legend=legend,
+            path=path_of,
+            csrf=csrf_field,
+            with_query=with_query,
         )
         self._environment.filters.update(
-            moment=moment, iso=_iso, tone=tone, duration=health.duration, number="{:,}".format, span=span, size=size
+            moment=moment,
+            iso=_iso,
+            tone=tone,
+            duration=health.duration,
+            number="{:,}".format,
+            span=span,
+            size=size,
+            cell=cell,
         )
 
     def render(self, template: str, *, status: int = 200, **values: Any) -> Response:
@@ -97,6 +109,11 @@ def span(seconds: float | None) -> str:
     if seconds < 1:
         return f"{round(seconds * 1000)} ms"
     return f"{seconds:.1f} s" if seconds < 10 else health.duration(seconds)
+
+
+def cell(value: object) -> str:
+    """A value of a table: instants in full, nothing for None."""
+    return moment(value) if isinstance(value, datetime) else "" if value is None else str(value)
 
 
 def size(count: int) -> str:

@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Match, Route
 
+from headwater.acts.registry import ACTS
 from headwater.api.access import Caller, Guard, Scope
 from headwater.api.csrf import asking
 from headwater.api.endpoint import Services, json_response
@@ -182,6 +183,7 @@ class Screens:
             "version": self.version,
             "reaches": self.reaches,
             "navigation": [] if caller is None else self._navigation(caller),
+            "acts": ACTS,
             "can_sign_in": self.door is not None,
             "crumbs": (),
             "has_csv": False,

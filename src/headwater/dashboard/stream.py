@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from starlette.requests import Request
 from starlette.routing import Route
 
+from headwater.acts.act import stream_words
 from headwater.api.access import Caller, visible_connection
 from headwater.api.problem import not_found
 from headwater.api.query import Query
@@ -17,7 +19,7 @@ from headwater.dashboard.overview import rows_of
 from headwater.dashboard.screen import Answer, Screens, finish
 from headwater.dashboard.strip import strips
 from headwater.health import StreamReport
-from headwater.intention import LIST_LIMIT_MAX
+from headwater.intention import LIST_LIMIT_MAX, AuditFilter
 from headwater.run import Run
 
 RUNS_SHOWN = 20
@@ -25,6 +27,16 @@ RUNS_DRAWN = 60  # bars of the two small charts
 CHECKPOINTS_SHOWN = 20
 BAR_STEP = 6
 CHART_HEIGHT = 40
+
+
+@dataclass(frozen=True, kw_only=True)
+class Move:
+    """A checkpoint put elsewhere by hand."""
+
+    at: datetime
+    actor: str
+    before: str | None
+    after: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +70,7 @@ def routes(screens: Screens) -> list[Route]:
             )
             if one.partition == partition
         ][:RUNS_DRAWN]
+        by_hand = await moves(screens, found)
         moved = checkpoints(found, runs)[:CHECKPOINTS_SHOWN]
         values = {
             "stored": stored,
@@ -69,6 +82,7 @@ def routes(screens: Screens) -> list[Route]:
             "durations": bars([(one, _seconds(one)) for one in runs], "s"),
             "volumes": bars([(one, float(one.counts.total)) for one in runs], "records"),
             "checkpoints": moved,
+            "moves": by_hand,
             "chart": {"width": RUNS_DRAWN * BAR_STEP, "height": CHART_HEIGHT, "step": BAR_STEP},
             "crumbs": [("Overview", "/"), (stored.key, path("connections", stored.key))],
         }
@@ -79,6 +93,7 @@ def routes(screens: Screens) -> list[Route]:
                 {"id": one.id, "state": one.state, "seconds": _seconds(one), "counts": one.counts} for one in runs
             ],
             "checkpoints": [{"run": one.id, "cursor": one.cursor_after, "at": one.finished_at} for one in moved],
+            "moves": by_hand,
         }
         return Answer(template="stream.html", values=values, twin=twin)
 
@@ -105,6 +120,19 @@ def checkpoints(report: StreamReport, runs: Sequence[Run]) -> list[Run]:
     if report.mode == "webhook":
         return []
     return [one for one in runs if one.backfill_id is None and one.cursor_after not in (None, one.cursor_before)]
+
+
+async def moves(screens: Screens, report: StreamReport) -> list[Move]:
+    """The last times that somebody put the checkpoint elsewhere, newest first."""
+    if report.mode == "webhook":
+        return []
+    target = stream_words(report.connection, report.stream, report.partition)
+    found = await screens.store.audit_log(AuditFilter(act="checkpoints", target=target), limit=CHECKPOINTS_SHOWN)
+    return [
+        Move(at=one.at, actor=one.actor, before=one.detail.get("before"), after=one.detail.get("after"))
+        for one in found
+        if one.target == target
+    ]
 
 
 def _seconds(run: Run) -> float | None:

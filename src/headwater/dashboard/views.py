@@ -11,9 +11,9 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from headwater.api.access import Guard
-from headwater.api.endpoint import Services
+from headwater.api.endpoint import MakeDesk, Services
 from headwater.clock import Clock
-from headwater.dashboard import accounts, audit, connection, deliveries, home, keys, login, records, runs, stream
+from headwater.dashboard import accounts, acts, audit, connection, deliveries, home, keys, login, records, runs, stream
 from headwater.dashboard.page import Pages
 from headwater.dashboard.screen import Installation, Screens
 from headwater.door import Door
@@ -27,6 +27,7 @@ SCREENS: Sequence[Callable[[Screens], Sequence[BaseRoute]]] = (
     runs.routes,
     deliveries.routes,
     records.routes,
+    acts.routes,
     login.routes,
     accounts.routes,
     keys.routes,
@@ -69,9 +70,12 @@ def routes(
     installation: Installation | None = None,
     public_url: str | None = None,
     door: Door | None = None,
+    make_desk: MakeDesk | None = None,
 ) -> list[BaseRoute]:
     """The dashboard at `/`, and its static files; `connector_names` maps connector keys to names for people."""
-    services = Services(store=store, clock=clock, guard=guard, connector_names=connector_names or {})
+    services = Services(
+        store=store, clock=clock, guard=guard, connector_names=connector_names or {}, make_desk=make_desk
+    )
     screens = Screens(
         services=services,
         pages=PAGES,

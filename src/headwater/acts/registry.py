@@ -1,0 +1,30 @@
+"""Every act, by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from headwater.acts.act import Act
+from headwater.acts.backfills import CancelBackfill, PauseBackfill, ResumeBackfill, RetryWindows, StartBackfill
+from headwater.acts.connections import PauseConnection, ResumeConnection, TestConnection
+from headwater.acts.deliveries import ReplayDeliveries
+from headwater.acts.quarantine import DropQuarantined, ReleaseQuarantined
+from headwater.acts.streams import (
+    CancelRun,
+    PauseStream,
+    ResetCheckpoint,
+    ResumeStream,
+    SetCheckpoint,
+    TriggerRun,
+    TryRun,
+)
+
+ACTS: Mapping[str, type[Act]] = {
+    one.name: one
+    for one in (
+        TriggerRun, TryRun, PauseStream, ResumeStream, CancelRun, SetCheckpoint, ResetCheckpoint,
+        PauseConnection, ResumeConnection, TestConnection,
+        StartBackfill, PauseBackfill, ResumeBackfill, CancelBackfill, RetryWindows,
+        ReplayDeliveries, ReleaseQuarantined, DropQuarantined,
+    )
+}  # fmt: skip

@@ -1,0 +1,431 @@
+"""What an operator does: told beforehand, carried out once, written down, the same by page, API and command line."""
+
+import asyncio
+import shlex
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import click
+import httpx
+import pytest
+from starlette.applications import Starlette
+
+from headwater.acts.act import Desk, Place, command_line, perform
+from headwater.acts.backfills import CancelBackfill, PauseBackfill, ResumeBackfill, RetryWindows, StartBackfill
+from headwater.acts.connections import PauseConnection, ResumeConnection, TestConnection
+from headwater.acts.deliveries import ReplayDeliveries
+from headwater.acts.quarantine import DropQuarantined, ReleaseQuarantined
+from headwater.acts.registry import ACTS
+from headwater.acts.streams import (
+    CancelRun,
+    PauseStream,
+    ResetCheckpoint,
+    ResumeStream,
+    SetCheckpoint,
+    TriggerRun,
+    TryRun,
+)
+from headwater.api import routes as api
+from headwater.api.access import Caller
+from headwater.cli.main import root
+from headwater.dashboard import views
+from headwater.dashboard.acts import FieldsError, inputs, read
+from headwater.delivery import DeliveryState
+from headwater.errors import ConflictError, HeadwaterError, NotFoundError, UsageError
+from headwater.record import Quarantined
+from headwater.run import Window
+from headwater.testing.clock import FakeClock
+from stored import begin, connect, deliver, dispatch, emit, ingest, open_store, webhook
+from stream_states import NOON
+
+THIS = {"connection": "acme", "stream": "customers"}
+DAY = timedelta(days=1)
+
+
+@asynccontextmanager
+async def at_a_desk(*, tenant=None):
+    clock = FakeClock(NOON)
+    async with open_store(clock=clock) as store:
+        acme = await connect(store, clock, streams=["customers", webhook()], tenant="one")
+        await connect(store, clock, "other", tenant="two")
+        yield Desk(store=store, clock=clock, actor="ada", tenant=tenant), acme
+
+
+def at_desk(story, **choices):
+    async def main():
+        async with at_a_desk(**choices) as (desk, acme):
+            await story(desk, acme)
+
+    asyncio.run(main())
+
+
+async def state_of(desk, stream="customers", connection="acme"):
+    (found,) = await desk.store.streams(at=desk.clock.now(), connection=connection, stream=stream)
+    return found
+
+
+async def set_aside(desk, *names):
+    records = [
+        Quarantined(
+            type="customer", stream="customers", source_id=name, idempotency_key=f"customer:{name}", payload=b"{}",
+            reason="name is missing", as_of=0,
+        )
+        for name in names
+    ]  # fmt: skip
+    await ingest(desk.store, desk.clock, quarantined=records)
+
+
+def test_a_run_is_triggered_once_told_and_written_down():
+    async def story(desk, _):
+        act = TriggerRun(**THIS, pages_limit=3)
+        assert (await act.plan(desk)).sentence == "acme customers runs now, from the beginning."
+        done = await perform(act, desk)
+        run_id = done.value["run_id"]
+        assert (await desk.store.run(run_id)).state == "scheduled"
+        assert done.place == Place(("runs", run_id))
+        (entry,) = await desk.store.audit_log()
+        assert (entry.actor, entry.act, entry.target) == ("ada", "runs.trigger", "acme customers")
+        assert entry.detail["command"] == "headwater run acme customers --pages 3"
+        assert entry.detail["run_id"] == run_id
+        assert not (await act.plan(desk)).is_possible, "it is under way"
+        with pytest.raises(UsageError):
+            await perform(act, desk)
+        assert len(await desk.store.audit_log()) == 1, "what was not done is not written down"
+        with pytest.raises(UsageError, match="webhook stream has no runs"):
+            await TriggerRun(connection="acme", stream="events").plan(desk)
+
+    at_desk(story)
+
+
+def test_a_stream_and_a_connection_are_paused_and_resumed():
+    async def story(desk, _):
+        await perform(PauseStream(**THIS), desk)
+        assert (await state_of(desk)).paused_at is not None
+        await perform(ResumeStream(**THIS), desk)
+        resumed = await state_of(desk)
+        assert (resumed.paused_at, resumed.next_tick_at) == (None, desk.clock.now())
+        assert "2 streams of acme" in (await PauseConnection(connection="acme").plan(desk)).sentence
+        await perform(PauseConnection(connection="acme", reason="maintenance"), desk)
+        assert (await desk.store.connection("acme")).paused_reason == "maintenance"
+        await perform(ResumeConnection(connection="acme"), desk)
+        assert (await desk.store.connection("acme")).paused_at is None
+
+    at_desk(story)
+
+
+def test_a_checkpoint_is_set_reset_and_a_run_under_way_fenced():
+    async def story(desk, _):
+        await ingest(desk.store, desk.clock, emit("c1", desk.clock))
+        assert (await state_of(desk)).cursor == "c1"
+        plan = await SetCheckpoint(**THIS, cursor="b0").plan(desk)
+        assert plan.sentence == "acme customers goes on at `b0`. It stands at `c1`."
+        assert not (await SetCheckpoint(**THIS, cursor="c1").plan(desk)).is_possible
+        done = await perform(SetCheckpoint(**THIS, cursor="b0"), desk)
+        assert (done.value["before"], done.value["after"]) == ("c1", "b0")
+        await perform(ResetCheckpoint(**THIS), desk)
+        assert (await state_of(desk)).cursor is None
+        with pytest.raises(UsageError, match="at most"):
+            await perform(SetCheckpoint(**THIS, cursor="é" * 40_000), desk)
+
+    at_desk(story)
+
+
+def test_a_run_is_cancelled():
+    async def story(desk, _):
+        ref = await begin(desk.store, desk.clock)
+        plan = await CancelRun(run=ref.run_id).plan(desk)
+        assert "0 pages of it are committed, and what they brought stays." in plan.consequences
+        assert (await perform(CancelRun(run=ref.run_id), desk)).ok
+        assert not (await CancelRun(run=ref.run_id).plan(desk)).is_possible
+        assert not (await perform(CancelRun(run=ref.run_id), desk)).ok
+
+    at_desk(story)
+
+
+def test_a_backfill_is_paused_resumed_retried_and_cancelled():
+    async def story(desk, _):
+        state = await state_of(desk)
+        spans = [Window(NOON - DAY * n, NOON - DAY * (n - 1)) for n in (3, 2, 1)]
+        made = await desk.store.add_backfill(
+            state.id, span=Window(NOON - DAY * 3, NOON), windows=spans, at=desk.clock.now()
+        )
+        assert not (await RetryWindows(backfill=made.id).plan(desk)).is_possible
+        with pytest.raises(UsageError, match="No window"):
+            await perform(RetryWindows(backfill=made.id), desk)
+        assert (await RetryWindows(backfill=made.id, number=2).plan(desk)).count == 1
+        for act, now in ((PauseBackfill, "paused"), (ResumeBackfill, "running"), (CancelBackfill, "cancelled")):
+            assert (await act(backfill=made.id).plan(desk)).is_possible
+            await perform(act(backfill=made.id), desk)
+            assert (await desk.store.backfill(made.id)).state == now
+            assert not (await act(backfill=made.id).plan(desk)).is_possible
+        await perform(RetryWindows(backfill=made.id, number=1), desk)
+        assert (await desk.store.windows(made.id))[0].state == "todo"
+
+    at_desk(story)
+
+
+def test_deliveries_are_replayed_as_many_as_were_shown():
+    async def story(desk, acme):
+        for name in ("one", "two", "three"):
+            await deliver(desk.store, desk.clock, acme, name)
+            await dispatch(desk.store, desk.clock, dead=True)
+        act = ReplayDeliveries(state=DeliveryState.DEAD)
+        plan = await act.plan(desk)
+        assert (plan.count, len(plan.sample), plan.sentence) == (3, 3, "3 deliveries are dispatched again.")
+        with pytest.raises(ConflictError, match="3 deliveries match now, and not 2"):
+            await perform(ReplayDeliveries(state=DeliveryState.DEAD, expected=2), desk)
+        assert len(await desk.store.audit_log()) == 0
+        done = await perform(ReplayDeliveries(state=DeliveryState.DEAD, expected=3), desk)
+        assert done.value["replayed"] == 3
+        (entry,) = await desk.store.audit_log()
+        assert entry.detail["filter"] == {"state": "dead", "expected": 3}
+        assert not (await act.plan(desk)).is_possible
+        with pytest.raises(UsageError, match="every delivery"):
+            await ReplayDeliveries().plan(desk)
+
+    at_desk(story)
+
+
+def test_quarantined_records_are_given_up_those_named_or_all():
+    async def story(desk, _):
+        await set_aside(desk, "a", "b", "c")
+        waiting = await desk.store.quarantined()
+        assert (await DropQuarantined(ids=(waiting[0].id,)).plan(desk)).count == 1
+        await perform(DropQuarantined(ids=(waiting[0].id,)), desk)
+        with pytest.raises(NotFoundError, match="waits"):
+            await perform(DropQuarantined(ids=(waiting[0].id,)), desk)
+        with pytest.raises(ConflictError):
+            await perform(DropQuarantined(connection="acme", expected=3), desk)
+        assert (await perform(DropQuarantined(connection="acme", expected=2), desk)).value["dropped"] == 2
+        assert not (await ReleaseQuarantined().plan(desk)).is_possible
+
+    at_desk(story)
+
+
+def test_nothing_of_another_tenant_is_acted_on():
+    async def story(desk, acme):
+        ref = await begin(desk.store, desk.clock)
+        await set_aside_for_other(desk)
+        other = Desk(store=desk.store, clock=desk.clock, actor="eve", tenant="two")
+        await deliver(desk.store, desk.clock, acme, "one")
+        state = await state_of(desk)
+        made = await desk.store.add_backfill(
+            state.id, span=Window(NOON - DAY, NOON), windows=[Window(NOON - DAY, NOON)], at=desk.clock.now()
+        )
+        hidden = [
+            TriggerRun(**THIS), TryRun(**THIS), PauseStream(**THIS), ResumeStream(**THIS), ResetCheckpoint(**THIS),
+            SetCheckpoint(**THIS, cursor="x"), CancelRun(run=ref.run_id), PauseConnection(connection="acme"),
+            ResumeConnection(connection="acme"), TestConnection(connection="acme"),
+            StartBackfill(**THIS, start=NOON - DAY), PauseBackfill(backfill=made.id), ResumeBackfill(backfill=made.id),
+            CancelBackfill(backfill=made.id), RetryWindows(backfill=made.id, number=1),
+            ReplayDeliveries(connection="acme"), ReleaseQuarantined(connection="acme"),
+            DropQuarantined(connection="acme"),
+        ]  # fmt: skip
+        assert {type(one) for one in hidden} == set(ACTS.values()), "every act is tried"
+        for act in hidden:
+            for attempt in (act.plan, act.carry_out):
+                with pytest.raises(NotFoundError):
+                    await attempt(other)
+        assert (await ReplayDeliveries(state=DeliveryState.PENDING).plan(other)).count == 0
+        assert (await perform(ReplayDeliveries(ids=(1,)), other)).value["replayed"] == 0
+
+    async def set_aside_for_other(desk):
+        assert await desk.own_connections() == [None]
+
+    at_desk(story)
+
+
+def _examples():
+    yield from (
+        TriggerRun(**THIS, partition="eu", pages_limit=3, allow_deletes=True), TryRun(**THIS, pages_limit=2),
+        PauseStream(**THIS), ResumeStream(**THIS, partition="eu"), CancelRun(run=7),
+        SetCheckpoint(**THIS, cursor="--it's; odd"), ResetCheckpoint(**THIS, partition="eu"),
+        PauseConnection(connection="acme", reason="a b"), ResumeConnection(connection="acme"),
+        TestConnection(connection="acme"), StartBackfill(**THIS, start=NOON, end=NOON + DAY, days=2),
+        PauseBackfill(backfill=1), ResumeBackfill(backfill=1), CancelBackfill(backfill=1), RetryWindows(backfill=1),
+        RetryWindows(backfill=1, number=3), ReplayDeliveries(ids=(1, 2)),
+        ReplayDeliveries(
+            connection="acme", state=DeliveryState.DEAD, event_type="a.b", received_from=NOON, received_to=NOON + DAY,
+            error_code="stop.handler",
+        ),
+        ReleaseQuarantined(ids=(4,)), ReleaseQuarantined(connection="acme"), DropQuarantined(stream="customers"),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("act", list(_examples()), ids=lambda act: type(act).__name__)
+def test_the_command_of_an_act_is_one_that_the_command_line_takes(act):
+    words = shlex.split(command_line(act))
+    assert words[0] == "headwater"
+    context, group = click.Context(root), root
+    rest = words[1:]
+    while isinstance(group, click.Group):
+        name, command, rest = group.resolve_command(context, rest)
+        context, group = click.Context(command, info_name=name, parent=context), command
+    given = group.make_context(words[1], list(rest), parent=context)  # raises for what it does not take
+    assert given.args == []
+
+
+def test_every_act_is_among_the_examples():
+    assert {type(one) for one in _examples()} == set(ACTS.values())
+
+
+def test_a_form_is_read_with_every_problem_at_its_field():
+    act = read(StartBackfill, {**THIS, "start": "2026-01-01T10:30", "end": "2026-02-01", "days": ""})
+    assert (act.start.isoformat(), act.end.isoformat(), act.days) == (
+        "2026-01-01T10:30:00+00:00", "2026-02-01T00:00:00+00:00", None,
+    )  # fmt: skip
+    with pytest.raises(FieldsError) as refused:
+        read(StartBackfill, {**THIS, "start": "soon", "days": "0", "colour": "red"})
+    assert set(refused.value.errors) == {"start", "days", "colour"}
+    assert "Days in a window" in refused.value.errors["days"]
+    assert read(ReplayDeliveries, {"ids": "1,2", "expected": "2"}).ids == (1, 2)
+    assert read(TriggerRun, {**THIS, "allow_deletes": "true"}).allow_deletes is True
+    with pytest.raises(FieldsError):
+        read(ReplayDeliveries, {"ids": "1,x"})
+    shown = {one.name: one for one in inputs(StartBackfill, {"start": "2026-01-01"})}
+    assert (shown["start"].kind, shown["start"].value, shown["start"].is_required) == (
+        "datetime-local", "2026-01-01T00:00", True,
+    )  # fmt: skip
+    assert shown["days"].help == "Empty: the stream's own."
+
+
+@asynccontextmanager
+async def browsing(*, scopes=("read", "operate"), tenant=None):
+    async with at_a_desk() as (desk, acme):
+        caller = Caller(name="ada", scopes=frozenset(scopes), tenant=tenant)
+
+        async def guard(_):
+            return caller
+
+        words = {"store": desk.store, "clock": desk.clock, "guard": guard}
+        app = Starlette(routes=[*api.routes(**words), *views.routes(**words)])
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1") as client:
+            yield desk, acme, client
+
+
+def test_a_page_shows_the_plan_and_its_button_does_just_that():
+    async def main():
+        async with browsing() as (desk, acme, client):
+            for name in ("one", "two"):
+                await deliver(desk.store, desk.clock, acme, name)
+                await dispatch(desk.store, desk.clock, dead=True)
+            listed = (await client.get("/deliveries?state=dead")).text
+            assert 'href="/acts/deliveries.replay?state=dead"' in listed
+            assert 'name="ids" value="2"' in listed
+            page = (await client.get("/acts/deliveries.replay?state=dead")).text
+            assert "2 deliveries are dispatched again." in page
+            assert 'name="expected" value="2"' in page
+            assert "headwater deliveries replay --state dead --yes" in page
+            assert "1 delivery is" in (await client.get("/acts/deliveries.replay?ids=1")).text
+            both = (await client.get("/acts/deliveries.replay?ids=1&ids=2")).text
+            assert 'name="ids" value="1,2"' in both
+            refused = await client.post("/acts/deliveries.replay", data={"state": "dead", "expected": "3"})
+            assert refused.status_code == 409
+            assert "2 deliveries match now" in refused.text
+            assert 'name="expected" value="2"' in refused.text, "the page shows what there is now"
+            assert (await desk.store.delivery(1)).state == "dead"
+            done = await client.post("/acts/deliveries.replay", data={"state": "dead", "expected": "2"})
+            assert (done.status_code, done.headers["location"]) == (303, "/deliveries")
+            assert (await desk.store.delivery(1)).state == "pending"
+
+    asyncio.run(main())
+
+
+def test_a_button_acts_at_once_and_leads_back():
+    async def main():
+        async with browsing() as (_, _, client):
+            page = (await client.get("/connections/acme/streams/customers")).text
+            assert 'action="/acts/streams.pause"' in page
+            answer = await client.post("/acts/streams.pause", data=THIS)
+            assert answer.headers["location"] == "/connections/acme/streams/customers"
+            assert 'action="/acts/streams.resume"' in (await client.get(answer.headers["location"])).text
+            events = (await client.get("/connections/acme/streams/events")).text
+            assert "/acts/runs.trigger" not in events
+            started = await client.post("/acts/runs.trigger?format=json", data=THIS)
+            assert started.json()["value"]["run_id"] == 1
+            assert 'href="/acts/runs.cancel?run=1"' in (await client.get("/runs/1")).text
+
+    asyncio.run(main())
+
+
+def test_a_form_that_is_not_complete_says_so_at_its_fields():
+    async def main():
+        async with browsing() as (_, _, client):
+            first = await client.get("/acts/backfills.start?connection=acme&stream=customers")
+            assert first.status_code == 200
+            assert "aria-invalid" not in first.text, "nobody was asked yet"
+            wrong = (await client.get("/acts/backfills.start?connection=acme&stream=customers&start=soon")).text
+            assert "aria-invalid" in wrong
+            assert 'value="soon"' in wrong, "what was typed stays"
+            unknown = await client.get("/acts/backfills.start?connection=acme&stream=customers&start=2026-01-01")
+            assert "is not loaded here" in unknown.text
+            assert (await client.get("/acts/streams.pause?stream=x")).status_code == 400
+            assert (await client.get("/acts/streams.fly")).status_code == 404
+            assert (await client.post("/acts/streams.pause", data={"connection": "acme"})).status_code == 400
+            assert (await client.get("/acts/streams.pause?connection=acme&stream=nothing")).status_code == 404
+
+    asyncio.run(main())
+
+
+def test_a_checkpoint_that_was_put_elsewhere_can_be_put_back():
+    async def main():
+        async with browsing() as (desk, _, client):
+            await ingest(desk.store, desk.clock, emit("c1", desk.clock))
+            await client.post("/acts/checkpoints.set", data={**THIS, "cursor": "zz"})
+            page = (await client.get("/connections/acme/streams/customers")).text
+            assert "/acts/checkpoints.set?connection=acme&amp;stream=customers&amp;cursor=c1" in page
+            twin = (await client.get("/connections/acme/streams/customers?format=json")).json()
+            assert [(one["before"], one["after"], one["actor"]) for one in twin["moves"]] == [("c1", "zz", "ada")]
+
+    asyncio.run(main())
+
+
+def test_who_may_only_read_sees_no_button_and_does_nothing():
+    async def main():
+        async with browsing(scopes=("read",)) as (desk, acme, client):
+            await deliver(desk.store, desk.clock, acme, "one")
+            for page in ("/connections/acme", "/connections/acme/streams/customers", "/deliveries", "/deliveries/1"):
+                assert "/acts/" not in (await client.get(page)).text, page
+            for name in ACTS:
+                assert (await client.get(f"/acts/{name}")).status_code == 403
+                assert (await client.post(f"/acts/{name}", data=THIS)).status_code == 403
+                assert (await client.post(f"/api/v1/acts/{name}", json=THIS)).status_code == 403
+            assert await desk.store.audit_log() == []
+
+    asyncio.run(main())
+
+
+def test_the_api_tells_plans_and_carries_out_the_same_acts():
+    async def main():
+        async with browsing() as (desk, _, client):
+            listed = (await client.get("/api/v1/acts")).json()
+            assert {one["name"] for one in listed["data"]} == set(ACTS)
+            assert all(one["schema"] for one in listed["data"])
+            plan = (await client.post("/api/v1/acts/runs.trigger/plan", json=THIS)).json()
+            assert plan["plan"]["sentence"] == "acme customers runs now, from the beginning."
+            assert plan["command"] == "headwater run acme customers"
+            assert await desk.store.runs() == []
+            done = await client.post("/api/v1/acts/runs.trigger", json=THIS)
+            assert done.json()["value"]["run_id"] == 1
+            assert done.headers["location"] == "/api/v1/runs/1"
+            again = await client.post("/api/v1/acts/runs.trigger", json=THIS)
+            assert (again.status_code, again.json()["code"]) == (409, "request.usage")
+            assert (await client.post("/api/v1/acts/runs.fly", json={})).status_code == 404
+            wrong = await client.post("/api/v1/acts/runs.trigger", json={**THIS, "pages_limit": 0})
+            assert (wrong.status_code, wrong.json()["code"]) == (400, "request.body")
+            gone = await client.post("/api/v1/acts/streams.pause", json={"connection": "acme", "stream": "nothing"})
+            assert gone.status_code == 404
+            assert [one.act for one in await desk.store.audit_log()] == ["runs.trigger"]
+
+    asyncio.run(main())
+
+
+def test_an_act_that_needs_a_connector_says_where_there_is_none():
+    async def story(desk, _):
+        for act in (TestConnection(connection="acme"), TryRun(**THIS)):
+            with pytest.raises(UsageError, match="loads no connectors"):
+                await perform(act, desk)
+        with pytest.raises(HeadwaterError, match="not loaded"):
+            await StartBackfill(**THIS, start=NOON - DAY).plan(desk)
+
+    at_desk(story)
