@@ -14,7 +14,7 @@ from headwater.acts.act import Desk, Place, command_line, perform
 from headwater.acts.backfills import CancelBackfill, PauseBackfill, ResumeBackfill, RetryWindows, StartBackfill
 from headwater.acts.connections import PauseConnection, ResumeConnection, TestConnection
 from headwater.acts.deliveries import ReplayDeliveries
-from headwater.acts.quarantine import DropQuarantined, ReleaseQuarantined
+from headwater.acts.quarantine import DropQuarantined, ReleaseQuarantined, RepairQuarantined
 from headwater.acts.registry import ACTS
 from headwater.acts.streams import (
     CancelRun,
@@ -205,7 +205,8 @@ def test_quarantined_records_are_given_up_those_named_or_all():
 def test_nothing_of_another_tenant_is_acted_on():
     async def story(desk, acme):
         ref = await begin(desk.store, desk.clock)
-        await set_aside_for_other(desk)
+        await desk.store.cancel_run(ref.run_id, at=desk.clock.now())
+        await set_aside(desk, "a")
         other = Desk(store=desk.store, clock=desk.clock, actor="eve", tenant="two")
         await deliver(desk.store, desk.clock, acme, "one")
         state = await state_of(desk)
@@ -219,7 +220,7 @@ def test_nothing_of_another_tenant_is_acted_on():
             StartBackfill(**THIS, start=NOON - DAY), PauseBackfill(backfill=made.id), ResumeBackfill(backfill=made.id),
             CancelBackfill(backfill=made.id), RetryWindows(backfill=made.id, number=1),
             ReplayDeliveries(connection="acme"), ReleaseQuarantined(connection="acme"),
-            DropQuarantined(connection="acme"),
+            DropQuarantined(connection="acme"), RepairQuarantined(record=1, payload="{}"),
         ]  # fmt: skip
         assert {type(one) for one in hidden} == set(ACTS.values()), "every act is tried"
         for act in hidden:
@@ -228,9 +229,6 @@ def test_nothing_of_another_tenant_is_acted_on():
                     await attempt(other)
         assert (await ReplayDeliveries(state=DeliveryState.PENDING).plan(other)).count == 0
         assert (await perform(ReplayDeliveries(ids=(1,)), other)).value["replayed"] == 0
-
-    async def set_aside_for_other(desk):
-        assert await desk.own_connections() == [None]
 
     at_desk(story)
 
@@ -249,11 +247,14 @@ def _examples():
             error_code="stop.handler",
         ),
         ReleaseQuarantined(ids=(4,)), ReleaseQuarantined(connection="acme"), DropQuarantined(stream="customers"),
+        RepairQuarantined(record=4, payload="{}"),
     )  # fmt: skip
 
 
 @pytest.mark.parametrize("act", list(_examples()), ids=lambda act: type(act).__name__)
-def test_the_command_of_an_act_is_one_that_the_command_line_takes(act):
+def test_the_command_of_an_act_is_one_that_the_command_line_takes(act, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "repaired.json").write_text("{}")
     words = shlex.split(command_line(act))
     assert words[0] == "headwater"
     context, group = click.Context(root), root

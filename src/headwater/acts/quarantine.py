@@ -19,7 +19,7 @@ from headwater.record import Emission, QuarantinedRecord
 
 RECORDS_MAX = 100_000  # of one act
 IDS_MAX = 10_000
-PAYLOAD_BYTES_MAX = 16 * 1024 * 1024
+PAYLOAD_CHARACTERS_MAX = 200_000  # a form is bounded; larger ones come from a file
 REASONS_SHOWN = 50
 
 
@@ -93,56 +93,53 @@ class ReleaseQuarantined(_QuarantineAct, frozen=True, kw_only=True):
     verb: ClassVar[str] = "ingested again"
     consequences: ClassVar = ("What fits its type by now becomes a record; what still does not, stays here.",)
 
-    payload: Annotated[str, msgspec.Meta(max_length=PAYLOAD_BYTES_MAX)] | None = None  # repaired JSON of the one named
-
     async def carry_out(self, desk: Desk) -> Done:
         """See `Act.carry_out`."""
-        if self.payload is not None and len(self.ids or ()) != 1:
-            raise UsageError("A repaired payload is for one record.", hint="Name it.")
-        found = await self.chosen(desk)
-        by_connection: dict[str, list[QuarantinedRecord]] = defaultdict(list)
-        for one in found:
-            by_connection[one.connection].append(one)
-        released, failures = 0, {}
-        for key, records in by_connection.items():
-            project = desk.project((await desk.connection(key)).connector)
-            releases = []
-            for one in records:
-                try:
-                    releases.append((one.id, self._emission(project, one)))
-                except HeadwaterError as error:
-                    failures[one.id] = str(error)
-            if releases:
-                await desk.store.release_quarantined(releases, at=desk.clock.now(), connector_version=project.version)
-                released += len(releases)
-        stays = f" {counted(len(failures), 'record')} still {'does' if len(failures) == 1 else 'do'} not fit."
-        return Done(
-            sentence=f"{counted(released, 'record')} released." + (stays if failures else ""),
-            value={"released": released, "failed": {str(one): why for one, why in list(failures.items())[:IDS_MAX]}},
-            target=self.target(),
-            columns=("id", "why it stays"),
-            rows=list(failures.items())[:REASONS_SHOWN],
-            place=None if failures else self.about(),
-            ok=not failures,
-        )
+        return await _release(desk, await self.chosen(desk), self.target())
 
     def command(self) -> list[str]:
         """See `Act.command`."""
         return ["quarantine", "release", *self.selection()]
 
-    def _emission(self, project: Project, one: QuarantinedRecord) -> Emission:
-        kind = project.types.get(one.type)
-        if kind is None:
-            raise EmissionError(f"There is no canonical type `{one.type}`.", hint=near_miss(one.type, project.types))
-        return ingest.prepare(
-            kind,
-            (one.payload if self.payload is None else self.payload).encode(),
-            connector_key=project.connector.key,
-            stream=one.stream,
-            idempotency_key=one.idempotency_key,
-            source_id=one.source_id,
-            as_of=to_micros(one.as_of),
-        )
+
+class RepairQuarantined(Act, frozen=True, kw_only=True):
+    """Ingest a quarantined record with a payload that was put right."""
+
+    name: ClassVar[str] = "quarantine.repair"
+    title: ClassVar[str] = "Repair and release"
+    inputs: ClassVar = ("payload",)
+
+    record: Id
+    payload: Annotated[
+        str,
+        msgspec.Meta(
+            min_length=1, max_length=PAYLOAD_CHARACTERS_MAX, title="Payload", description="JSON that fits the type.",
+            extra_json_schema={"format": "json"},
+        ),
+    ]  # fmt: skip
+
+    async def plan(self, desk: Desk) -> Plan:
+        """See `Act.plan`."""
+        (found,) = await self._proved(desk)
+        return Plan(sentence=f"{found.type} {found.source_id or found.idempotency_key} is ingested with this payload.")
+
+    async def carry_out(self, desk: Desk) -> Done:
+        """See `Act.carry_out`."""
+        return await _release(desk, await self._proved(desk), f"quarantined record {self.record}", self.payload)
+
+    def command(self) -> list[str]:
+        """See `Act.command`."""
+        return ["quarantine", "release", str(self.record), *options(payload="repaired.json", yes=True)]
+
+    def about(self) -> Place:
+        """See `Act.about`."""
+        return Place(("quarantine", self.record))
+
+    async def _proved(self, desk: Desk) -> list[QuarantinedRecord]:
+        """The record; raises what is wrong with the payload."""
+        (found,) = await ReleaseQuarantined(ids=(self.record,)).chosen(desk)
+        _emission(desk.project((await desk.connection(found.connection)).connector), found, self.payload)
+        return [found]
 
 
 class DropQuarantined(_QuarantineAct, frozen=True, kw_only=True):
@@ -167,3 +164,46 @@ class DropQuarantined(_QuarantineAct, frozen=True, kw_only=True):
     def command(self) -> list[str]:
         """See `Act.command`."""
         return ["quarantine", "drop", *self.selection()]
+
+
+async def _release(desk: Desk, found: Sequence[QuarantinedRecord], target: str, repaired: str | None = None) -> Done:
+    by_connection: dict[str, list[QuarantinedRecord]] = defaultdict(list)
+    for one in found:
+        by_connection[one.connection].append(one)
+    released, failures = 0, {}
+    for key, records in by_connection.items():
+        project = desk.project((await desk.connection(key)).connector)
+        releases = []
+        for one in records:
+            try:
+                releases.append((one.id, _emission(project, one, repaired)))
+            except HeadwaterError as error:
+                failures[one.id] = str(error)
+        if releases:
+            await desk.store.release_quarantined(releases, at=desk.clock.now(), connector_version=project.version)
+            released += len(releases)
+    stays = f" {counted(len(failures), 'record')} still {'does' if len(failures) == 1 else 'do'} not fit."
+    return Done(
+        sentence=f"{counted(released, 'record')} released." + (stays if failures else ""),
+        value={"released": released, "failed": {str(one): why for one, why in list(failures.items())[:IDS_MAX]}},
+        target=target,
+        columns=("id", "why it stays"),
+        rows=list(failures.items())[:REASONS_SHOWN],
+        place=None if failures else Place(("quarantine",)),
+        ok=not failures,
+    )
+
+
+def _emission(project: Project, one: QuarantinedRecord, repaired: str | None) -> Emission:
+    kind = project.types.get(one.type)
+    if kind is None:
+        raise EmissionError(f"There is no canonical type `{one.type}`.", hint=near_miss(one.type, project.types))
+    return ingest.prepare(
+        kind,
+        (one.payload if repaired is None else repaired).encode(),
+        connector_key=project.connector.key,
+        stream=one.stream,
+        idempotency_key=one.idempotency_key,
+        source_id=one.source_id,
+        as_of=to_micros(one.as_of),
+    )

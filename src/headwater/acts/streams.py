@@ -66,6 +66,7 @@ class TriggerRun(StreamAct, frozen=True, kw_only=True):
 
     name: ClassVar[str] = "runs.trigger"
     title: ClassVar[str] = "Run now"
+    is_at_once: ClassVar[bool] = True
     inputs: ClassVar = ("pages_limit", "allow_deletes")
 
     pages_limit: Pages | None = None

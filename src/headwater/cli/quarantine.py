@@ -12,6 +12,7 @@ from headwater.cli.main import PARTIAL, ListGroup
 from headwater.cli.session import Options, confirm, platform_options, with_platform
 
 if TYPE_CHECKING:
+    from headwater.acts.act import Act
     from headwater.app import Platform
 
 STATES = ("waiting", "released", "dropped")
@@ -82,11 +83,14 @@ def release(
     repaired = payload.read_text(encoding="utf-8") if payload else None
 
     async def act(platform: Platform) -> int:
-        from headwater.acts.quarantine import ReleaseQuarantined
+        from headwater.acts.quarantine import ReleaseQuarantined, RepairQuarantined
 
-        wanted = ReleaseQuarantined(ids=ids or None, connection=connection, stream=stream, payload=repaired)
-        count = (await wanted.plan(platform.desk())).count
-        confirm(f"{count} quarantined records will be ingested. Go on?", yes=yes or not count or bool(ids))
+        wanted: Act = ReleaseQuarantined(ids=ids or None, connection=connection, stream=stream)
+        if repaired is not None:
+            wanted = RepairQuarantined(record=ids[0], payload=repaired)
+        elif not ids:
+            count = (await wanted.plan(platform.desk())).count
+            confirm(f"{count} quarantined records will be ingested. Go on?", yes=yes or not count)
         done = await platform.perform(wanted)
         if options.json:
             output.print_json(done.value)

@@ -23,7 +23,7 @@ from headwater.api.problem import not_found
 from headwater.api.query import QUERY_CHARACTERS_MAX, parse_instant
 from headwater.dashboard.login import see_other
 from headwater.dashboard.screen import Answer, Screens
-from headwater.errors import ConflictError, RequestError, UsageError
+from headwater.errors import ConflictError, RecordError, RequestError, UsageError
 
 _KINDS = {"int": "number", "datetime": "datetime-local", "bool": "checkbox"}
 
@@ -88,18 +88,22 @@ class _Acts:
         """Do it."""
         kind = _kind(request)
         given = {name: value for name, value in (await form_of(request)).items() if name != FIELD}
-        act = read(kind, given)
         desk = self._screens.services.desk(caller)
+        act: Act | None = None
         try:
-            done = await perform(act, desk)
-        except (UsageError, ConflictError) as error:
+            act = read(kind, given)
+            return self._after(request, caller, act, await perform(act, desk))
+        except FieldsError as error:
+            if not set(error.errors) <= set(kind.inputs):
+                raise
+            found, status = self._answer(kind, given, errors=error.errors), 422
+        except (UsageError, ConflictError, RecordError) as error:
             plan = None
-            if isinstance(error, ConflictError):
+            if isinstance(error, ConflictError) and act is not None:
                 plan = await msgspec.structs.replace(act, expected=None).plan(desk)
-            found = self._answer(kind, given, act=act, plan=plan, problem=str(error))
-            values = dict(found.values)
-            return self._screens.render(request, found.template, caller=caller, status=409, **values)
-        return self._after(request, caller, act, done)
+            found, status = self._answer(kind, given, act=act, plan=plan, problem=str(error)), 409
+        values = dict(found.values)
+        return self._screens.render(request, found.template, caller=caller, status=status, **values)
 
     def _after(self, request: Request, caller: Caller, act: Act, done: Done) -> Response:
         if request.query_params.get("format") == "json":
@@ -128,7 +132,8 @@ class _Acts:
         if plan is not None and plan.count is not None and "expected" in kind.__struct_fields__:
             sent.append(("expected", str(plan.count)))
         values: dict[str, Any] = {
-            "kind": kind, "inputs": fields, "kept": kept, "sent": sent, "plan": plan, "problem": problem,
+            "kind": kind, "inputs": fields, "is_long": any(one.kind == "textarea" for one in fields),
+            "kept": kept, "sent": sent, "plan": plan, "problem": problem,
             "command": command_line(act) if act else "", "back": act.about().path if act else _back(kind, given),
         }  # fmt: skip
         twin = {"act": kind.name, "plan": plan, "problem": problem or None, "command": values["command"] or None}
@@ -171,7 +176,7 @@ def inputs(kind: type[Act], given: Mapping[str, str], errors: Mapping[str, str] 
                 name=name,
                 label=_label(one),
                 help=_schema(one).get("description", ""),
-                kind=_KINDS.get(base, "text"),
+                kind="textarea" if _schema(one).get("format") == "json" else _KINDS.get(base, "text"),
                 is_required=one.required,
                 value=_local(value) if base == "datetime" else value,
                 error=errors.get(name, ""),

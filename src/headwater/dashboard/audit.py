@@ -27,7 +27,8 @@ _WORDS = {
     "accounts.invite": "made a link for", "accounts.accept": "set a first password",
     "accounts.password": "set a new password", "accounts.role": "changed the role", "accounts.disable": "disabled",
     "accounts.enable": "enabled", "sessions.begin": "signed in",
-    "sessions.end": "ended sessions", "sessions.refuse": "was refused at the login as", "keys.create": "made the key",
+    "connections.add": "connected", "connections.remove": "removed", "connections.set": "changed settings of",
+    "connections.secret": "set a secret of", "sessions.end": "ended sessions", "sessions.refuse": "was refused at the login as", "keys.create": "made the key",
     "keys.revoke": "revoked the key", "keys.rotate": "put a new master key first", "payloads.reveal": "looked at",
 }  # fmt: skip
 
@@ -55,7 +56,7 @@ def routes(screens: Screens) -> list[Route]:
             "families": FAMILIES,
             "next_cursor": twin["next_cursor"],
         }
-        table = Table(name="audit", columns=COLUMNS, rows=[_row(one) for one in found])
+        table = Table(name="audit", columns=COLUMNS, rows=[row_of(one) for one in found])
         return Answer(template="audit.html", values=values, twin=twin, table=table)
 
     return [screens.route("/audit", show, scope="operate")]
@@ -75,5 +76,6 @@ def facts_of(detail: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _row(one: AuditEntry) -> tuple[Any, ...]:
+def row_of(one: AuditEntry) -> tuple[Any, ...]:
+    """An entry as a row of `COLUMNS`."""
     return one.id, one.at, one.actor, one.act, one.target, msgspec.json.encode(dict(one.detail)).decode()

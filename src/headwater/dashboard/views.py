@@ -13,7 +13,22 @@ from starlette.routing import BaseRoute
 from headwater.api.access import Guard
 from headwater.api.endpoint import MakeDesk, Services
 from headwater.clock import Clock
-from headwater.dashboard import accounts, acts, audit, connection, deliveries, home, keys, login, records, runs, stream
+from headwater.dashboard import (
+    accounts,
+    activity,
+    acts,
+    audit,
+    backfills,
+    connection,
+    deliveries,
+    home,
+    keys,
+    login,
+    quarantine,
+    records,
+    runs,
+    stream,
+)
 from headwater.dashboard.page import Pages
 from headwater.dashboard.screen import Installation, Screens
 from headwater.door import Door
@@ -27,6 +42,9 @@ SCREENS: Sequence[Callable[[Screens], Sequence[BaseRoute]]] = (
     runs.routes,
     deliveries.routes,
     records.routes,
+    backfills.routes,
+    quarantine.routes,
+    activity.routes,
     acts.routes,
     login.routes,
     accounts.routes,
