@@ -14,6 +14,7 @@ from headwater.acts.act import Desk, Place, command_line, perform
 from headwater.acts.backfills import CancelBackfill, PauseBackfill, ResumeBackfill, RetryWindows, StartBackfill
 from headwater.acts.connections import PauseConnection, ResumeConnection, TestConnection
 from headwater.acts.deliveries import ReplayDeliveries
+from headwater.acts.events import SendEvent
 from headwater.acts.quarantine import DropQuarantined, ReleaseQuarantined, RepairQuarantined
 from headwater.acts.registry import ACTS
 from headwater.acts.streams import (
@@ -221,6 +222,7 @@ def test_nothing_of_another_tenant_is_acted_on():
             CancelBackfill(backfill=made.id), RetryWindows(backfill=made.id, number=1),
             ReplayDeliveries(connection="acme"), ReleaseQuarantined(connection="acme"),
             DropQuarantined(connection="acme"), RepairQuarantined(record=1, payload="{}"),
+            SendEvent(connection="acme", event_type="a.b"),
         ]  # fmt: skip
         assert {type(one) for one in hidden} == set(ACTS.values()), "every act is tried"
         for act in hidden:
@@ -247,7 +249,7 @@ def _examples():
             error_code="stop.handler",
         ),
         ReleaseQuarantined(ids=(4,)), ReleaseQuarantined(connection="acme"), DropQuarantined(stream="customers"),
-        RepairQuarantined(record=4, payload="{}"),
+        RepairQuarantined(record=4, payload="{}"), SendEvent(connection="acme", event_type="a.b"),
     )  # fmt: skip
 
 

@@ -186,6 +186,30 @@ def test_the_activity_of_a_connection_is_its_own(tmp_path):
     visit(tmp_path, story)
 
 
+def test_a_test_event_goes_the_way_of_the_providers(tmp_path):
+    async def story(house, browser, _):
+        page = (await browser.get("/acts/deliveries.send?connection=acme")).text
+        assert '<option value="customer_updated">' in page
+        plan = await browser.get("/acts/deliveries.send?connection=acme&event_type=customer.updated")
+        assert "customer_updated.json of the project, with a new id" in plan.text
+        sent = await send(
+            browser, "/account", "/acts/deliveries.send", connection="acme", event_type="customer.updated"
+        )
+        assert sent.headers.get("location") == "/deliveries/1", sent.text
+        assert "pending" in (await browser.get("/deliveries/1")).text
+        assert await house.application.dispatcher.dispatch_batch() == 1
+        assert "1 changed, 1 emitted" in (await browser.get("/deliveries/1")).text
+        outside = await send(
+            browser, "/account", "/acts/deliveries.send", connection="acme", event_type="../payloads/customer_updated"
+        )
+        assert outside.headers["location"] == "/deliveries/2"
+        assert (await house.store.delivery(2)).body.startswith(b'{"id": "evt_'), (
+            "a bare event: no file is reached by name"
+        )
+
+    visit(tmp_path, story)
+
+
 def test_a_run_that_was_asked_for_is_carried_out(tmp_path):
     async def story(house, browser, _):
         asked = await send(browser, "/connections/acme/streams/customers", "/acts/runs.trigger", **THIS)

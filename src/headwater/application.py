@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -31,7 +31,9 @@ from headwater.door import Door
 from headwater.engine import Handler
 from headwater.errors import HeadwaterError, StoreUnavailableError
 from headwater.front import Front
+from headwater.in_process import answering
 from headwater.ingress import Ingress, Limits, Receive, Scope, Send
+from headwater.intention import StoredConnection
 from headwater.node import Node, Topic, slots_of
 from headwater.presence import Presence, this_node
 from headwater.project import Project
@@ -39,6 +41,7 @@ from headwater.run import LEASE_SECONDS, RunRef, Window
 from headwater.runtime import OnePage
 from headwater.schedule import Ticker
 from headwater.silence import Silences
+from headwater.transport import TransportRequest
 
 LOOK_SECONDS = 2.0  # between two looks for what was activated by another process
 PURGE_SECONDS = 3600.0  # between two looks for what is older than its retention
@@ -232,7 +235,14 @@ class Application:
         )
 
     def _desk(self, actor: str, *, tenant: str | None) -> Desk:
-        return replace(self.platform.desk(actor, tenant=tenant), wake=self.wake)
+        return replace(self.platform.desk(actor, tenant=tenant), wake=self.wake, take_in=self._take_in)
+
+    async def _take_in(self, stored: StoredConnection, headers: Mapping[str, str], body: bytes) -> int:
+        self.ingress.forget()  # its secret may have been set a moment ago
+        url = self.platform.webhook_url(stored)
+        assert url is not None, "its connector has webhooks: it was signed"
+        request = TransportRequest(method="POST", url=url, headers=headers, body=body)
+        return (await answering(self.ingress)(request)).status
 
     async def _one_page(
         self,

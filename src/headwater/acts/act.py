@@ -10,7 +10,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -78,6 +78,14 @@ class Workshop:
     runner: Runner
 
 
+class TakeIn(Protocol):
+    """Hands a request to the ingress, as if it had come from the provider of a connection."""
+
+    async def __call__(self, stored: StoredConnection, headers: Mapping[str, str], body: bytes) -> int:
+        """The status that it was answered with."""
+        ...
+
+
 def _nobody() -> None:
     """Nothing works beside this process."""
 
@@ -93,6 +101,7 @@ class Desk:
     projects: Mapping[str, Project] = field(default_factory=dict)  # by connector key
     workshop: Workshop | None = None  # None: this process loads no connectors
     wake: Callable[[], None] = _nobody  # look for work now
+    take_in: TakeIn | None = None  # None: this process has no ingress
 
     async def connection(self, key: str) -> StoredConnection:
         """The connection of that key."""
@@ -181,6 +190,11 @@ class Act(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     async def carry_out(self, desk: Desk) -> Done:
         """Do it."""
         raise NotImplementedError
+
+    @classmethod
+    async def choices(cls, given: Mapping[str, str], desk: Desk) -> Mapping[str, Sequence[str]]:  # noqa: ARG003
+        """What may be chosen for inputs, by field, where something is known; another word may be given, too."""
+        return {}
 
     def command(self) -> list[str]:
         """The words of the command that does the same, without `headwater`."""

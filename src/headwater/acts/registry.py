@@ -8,6 +8,7 @@ from headwater.acts.act import Act
 from headwater.acts.backfills import CancelBackfill, PauseBackfill, ResumeBackfill, RetryWindows, StartBackfill
 from headwater.acts.connections import PauseConnection, ResumeConnection, TestConnection
 from headwater.acts.deliveries import ReplayDeliveries
+from headwater.acts.events import SendEvent
 from headwater.acts.quarantine import DropQuarantined, ReleaseQuarantined, RepairQuarantined
 from headwater.acts.streams import (
     CancelRun,
@@ -25,6 +26,6 @@ ACTS: Mapping[str, type[Act]] = {
         TriggerRun, TryRun, PauseStream, ResumeStream, CancelRun, SetCheckpoint, ResetCheckpoint,
         PauseConnection, ResumeConnection, TestConnection,
         StartBackfill, PauseBackfill, ResumeBackfill, CancelBackfill, RetryWindows,
-        ReplayDeliveries, ReleaseQuarantined, RepairQuarantined, DropQuarantined,
+        SendEvent, ReplayDeliveries, ReleaseQuarantined, RepairQuarantined, DropQuarantined,
     )
 }  # fmt: skip

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import secrets
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -21,7 +19,6 @@ if TYPE_CHECKING:
 
 SETTLE_SECONDS_MAX = 15.0
 LOOK_SECONDS = 0.1
-BODY_BYTES_MAX = 16 * 1024 * 1024
 
 
 @click.command("trigger")
@@ -40,71 +37,33 @@ def trigger(options: Options, connection: str, event_type: str, data: Path | Non
     given = data.read_bytes() if data else None
 
     async def act(platform: Platform) -> int:
+        from headwater.acts import events
+
         stored = await platform.find_connection(connection)
         live = await platform.live.connections.get(stored.id)
-        body = given if given is not None else _sample(live, event_type, int(platform.clock.now().timestamp()))
-        newest = await _newest(platform, live)
+        body, words = events.sample_event(live.project, event_type, platform.clock.now())
+        if given is None:
+            output.note(f"body: {words}; --data sends one of your own")
+        else:
+            body = given
+        headers = events.signed_headers(live, event_type, body, at=platform.clock.now())
+        newest = await events.newest_delivery(platform.desk(), stored.key)
         base = url or await server_url(platform)
-        status = await _send(platform, live, event_type, body, base)
+        status = await _send(platform, live, headers, body, base)
         if status >= 300:
             output.note(
                 f"The endpoint answered {status}." + (" `headwater deliveries --rejected`" if status == 401 else "")
             )
             return FAILED
-        done = await _settled(platform, live, after=newest)
+        done = await _settled(platform, live, after=newest.id if newest else 0)
         return await _tell(platform, options, done, status)
 
     return with_platform(options, act, projects=True)
 
 
-def _sample(live: LiveConnection, event_type: str, at: int) -> bytes:
-    identity = f"evt_{secrets.token_hex(12)}"
-    name = event_type.replace(".", "_").replace("/", "_")
-    for candidate in (event_type, name):
-        path = live.project.path / "tests" / "payloads" / f"{candidate}.json"
-        if path.is_file() and path.stat().st_size <= BODY_BYTES_MAX:
-            output.note(f"body: {path.name} of the project, with a new id")
-            return _with_id(path.read_bytes(), identity)
-    output.note("body: a bare event; --data sends one of your own")
-    event = {"id": identity, "object": "event", "type": event_type, "created": at, "data": {"object": {}}}
-    return json.dumps(event).encode()
-
-
-def _with_id(body: bytes, identity: str) -> bytes:
-    from headwater import jsonvalue
-
-    event = jsonvalue.decode(body)
-    if not isinstance(event, dict) or "id" not in event:
-        return body
-    return _encoded({**event, "id": identity})
-
-
-def _encoded(event: dict[str, Any]) -> bytes:
-    import msgspec
-
-    return msgspec.json.Encoder(decimal_format="number").encode(event)
-
-
-async def _send(platform: Platform, live: LiveConnection, event_type: str, body: bytes, base: str | None) -> int:
-    from headwater.errors import UsageError
-    from headwater.testing.signer import signed
-
-    webhooks = live.project.connector.webhooks
-    if webhooks is None:
-        raise UsageError(f"The connector {live.project.connector.key} has no webhooks.")
-    known = live.webhook_secrets()
-    if not known:
-        hint = f"`headwater connections set-secret {live.stored.key} {webhooks.secret}`"
-        raise UsageError(f"The connection {live.stored.key} has no `{webhooks.secret}` to sign with.", hint=hint)
-    headers = signed(
-        webhooks.auth,
-        body,
-        known[0],
-        at=platform.clock.now(),
-        provider_id=f"trigger-{secrets.token_hex(8)}",
-        event_type=event_type,
-        options=webhooks.options,
-    )
+async def _send(
+    platform: Platform, live: LiveConnection, headers: dict[str, str], body: bytes, base: str | None
+) -> int:
     target = platform.webhook_url(live.stored, base)
     assert target is not None, "the connector has webhooks"
     return await (_post(target, headers, body) if base else _receive_here(platform, target, headers, body))
@@ -124,8 +83,8 @@ async def _post(url: str, headers: dict[str, str], body: bytes) -> int:
 
 async def _receive_here(platform: Platform, url: str, headers: dict[str, str], body: bytes) -> int:
     from headwater.dispatch import Dispatcher
+    from headwater.in_process import answering
     from headwater.ingress import Ingress
-    from headwater.testing.answering import answering
     from headwater.transport import TransportRequest
 
     ingress = Ingress(platform.store, platform.live.connections, platform.clock, public_url=platform.config.base_url)
@@ -133,13 +92,6 @@ async def _receive_here(platform: Platform, url: str, headers: dict[str, str], b
     await ingress.drain()
     await Dispatcher(platform.store, platform.live.connections, platform.clock).dispatch_batch()
     return answer.status
-
-
-async def _newest(platform: Platform, live: LiveConnection) -> int:
-    from headwater.delivery import DeliveryFilter
-
-    found = await platform.store.deliveries(DeliveryFilter(connection=live.stored.key), limit=1)
-    return found[0].id if found else 0
 
 
 async def _settled(platform: Platform, live: LiveConnection, *, after: int) -> Delivery | None:

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from headwater.acts.act import Act, Done, Plan, command_line, perform
+from headwater.acts.act import Act, Desk, Done, Plan, command_line, perform
 from headwater.acts.registry import ACTS
 from headwater.api.access import Caller
 from headwater.api.csrf import FIELD, form_of
@@ -38,6 +38,7 @@ class Input:
     kind: str  # of the HTML input
     is_required: bool
     value: str
+    choices: Sequence[str] = ()
     error: str = ""
 
 
@@ -69,6 +70,7 @@ class _Acts:
         kind = _kind(request)
         if len(request.url.query) > QUERY_CHARACTERS_MAX:
             raise UsageError("That is too much for one page.", hint="Choose by filter, and not one by one.")
+        desk = self._screens.services.desk(caller)
         names = [name for name in request.query_params if name != "format"]
         given = {name: ",".join(request.query_params.getlist(name)) for name in names}
         try:
@@ -77,12 +79,12 @@ class _Acts:
             asked = any(name in given for name in kind.inputs)
             if not set(error.errors) <= set(kind.inputs):
                 raise
-            return self._answer(kind, given, errors=error.errors if asked else {})
+            return await self._answer(desk, kind, given, errors=error.errors if asked else {})
         try:
-            plan = await act.plan(self._screens.services.desk(caller))
+            plan = await act.plan(desk)
         except UsageError as error:
-            return self._answer(kind, given, act=act, problem=str(error))
-        return self._answer(kind, given, act=act, plan=plan)
+            return await self._answer(desk, kind, given, act=act, problem=str(error))
+        return await self._answer(desk, kind, given, act=act, plan=plan)
 
     async def carry_out(self, request: Request, caller: Caller) -> Response:
         """Do it."""
@@ -96,12 +98,12 @@ class _Acts:
         except FieldsError as error:
             if not set(error.errors) <= set(kind.inputs):
                 raise
-            found, status = self._answer(kind, given, errors=error.errors), 422
+            found, status = await self._answer(desk, kind, given, errors=error.errors), 422
         except (UsageError, ConflictError, RecordError) as error:
             plan = None
             if isinstance(error, ConflictError) and act is not None:
                 plan = await msgspec.structs.replace(act, expected=None).plan(desk)
-            found, status = self._answer(kind, given, act=act, plan=plan, problem=str(error)), 409
+            found, status = await self._answer(desk, kind, given, act=act, plan=plan, problem=str(error)), 409
         values = dict(found.values)
         return self._screens.render(request, found.template, caller=caller, status=status, **values)
 
@@ -115,8 +117,9 @@ class _Acts:
         }  # fmt: skip
         return self._screens.render(request, "act_done.html", caller=caller, **values)
 
-    def _answer(
+    async def _answer(
         self,
+        desk: Desk,
         kind: type[Act],
         given: Mapping[str, str],
         *,
@@ -125,7 +128,7 @@ class _Acts:
         problem: str = "",
         errors: Mapping[str, str] = {},
     ) -> Answer:
-        fields = inputs(kind, given, errors)
+        fields = inputs(kind, given, errors, await kind.choices(given, desk))
         shown = {name: value for name, value in given.items() if name != "expected" and value}
         kept = [(name, value) for name, value in shown.items() if name not in kind.inputs]
         sent = list(shown.items())
@@ -162,7 +165,12 @@ def read(kind: type[Act], given: Mapping[str, str]) -> Act:
     return kind(**values)
 
 
-def inputs(kind: type[Act], given: Mapping[str, str], errors: Mapping[str, str] = {}) -> list[Input]:
+def inputs(
+    kind: type[Act],
+    given: Mapping[str, str],
+    errors: Mapping[str, str] = {},
+    choices: Mapping[str, Sequence[str]] = {},
+) -> list[Input]:
     """The fields that a person fills in."""
     known = {one.name: one for one in msgspec.structs.fields(kind)}
     found = []
@@ -180,6 +188,7 @@ def inputs(kind: type[Act], given: Mapping[str, str], errors: Mapping[str, str] 
                 is_required=one.required,
                 value=_local(value) if base == "datetime" else value,
                 error=errors.get(name, ""),
+                choices=choices.get(name, ()),
             )
         )
     return found

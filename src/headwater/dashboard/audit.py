@@ -26,10 +26,11 @@ _WORDS = {
     "accounts.setup": "became the first admin", "accounts.add": "added an account",
     "accounts.invite": "made a link for", "accounts.accept": "set a first password",
     "accounts.password": "set a new password", "accounts.role": "changed the role", "accounts.disable": "disabled",
-    "accounts.enable": "enabled", "sessions.begin": "signed in",
-    "connections.add": "connected", "connections.remove": "removed", "connections.set": "changed settings of",
-    "connections.secret": "set a secret of", "sessions.end": "ended sessions", "sessions.refuse": "was refused at the login as", "keys.create": "made the key",
-    "keys.revoke": "revoked the key", "keys.rotate": "put a new master key first", "payloads.reveal": "looked at",
+    "accounts.enable": "enabled", "sessions.begin": "signed in", "connections.add": "connected",
+    "connections.remove": "removed", "connections.set": "changed settings of",
+    "connections.secret": "set a secret of", "sessions.end": "ended sessions",
+    "sessions.refuse": "was refused at the login as", "keys.create": "made the key", "keys.revoke": "revoked the key",
+    "keys.rotate": "put a new master key first", "payloads.reveal": "looked at",
 }  # fmt: skip
 
 

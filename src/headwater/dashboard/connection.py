@@ -39,7 +39,6 @@ def routes(screens: Screens) -> list[Route]:
         values = {
             **await head(screens, stored, "", reports=found),
             "rows": rows_of(found, cells),
-            "webhook_url": screens.webhook_url(stored),
             "origin": screens.origin(stored.connector),
             "project": screens.project(stored.connector),
         }
@@ -87,5 +86,6 @@ async def head(
         "stored": stored,
         "summary": health.connection_summary(name, stored.key, reports),
         "tabs": tabs,
+        "webhook_url": screens.webhook_url(stored),
         "crumbs": [("Overview", "/"), *([(stored.key, path("connections", stored.key))] if part else [])],
     }

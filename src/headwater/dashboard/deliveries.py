@@ -71,7 +71,6 @@ class _Deliveries:
         values = {
             **await head(self._screens, stored, "deliveries"),
             "rejections": [rejection_as(one, shown=False) for one in rejections],
-            "webhook_url": self._screens.webhook_url(stored),
         }
         return await self._list(Query(request), [stored.key], values, f"deliveries-{stored.key}")
 
