@@ -13,7 +13,7 @@ from starlette.applications import Starlette
 from headwater.acts.act import Desk, Place, command_line, perform
 from headwater.acts.backfills import CancelBackfill, PauseBackfill, ResumeBackfill, RetryWindows, StartBackfill
 from headwater.acts.connections import PauseConnection, ResumeConnection, TestConnection
-from headwater.acts.deliveries import ReplayDeliveries
+from headwater.acts.deliveries import CancelReplay, ReplayDeliveries
 from headwater.acts.events import SendEvent
 from headwater.acts.quarantine import DropQuarantined, ReleaseQuarantined, RepairQuarantined
 from headwater.acts.registry import ACTS
@@ -187,6 +187,32 @@ def test_deliveries_are_replayed_as_many_as_were_shown():
     at_desk(story)
 
 
+def test_a_replay_is_followed_and_cancelled():
+    async def main():
+        async with browsing() as (desk, acme, client):
+            for name in ("one", "two", "three"):
+                await deliver(desk.store, desk.clock, acme, name)
+                await dispatch(desk.store, desk.clock, dead=name == "one")
+            await client.post("/acts/deliveries.replay", data={"connection": "acme", "expected": "3"})
+            followed = "/deliveries?replayed_at=2026-03-10T12:00:00Z"
+            await dispatch(desk.store, desk.clock)
+            page = (await client.get(followed)).text
+            assert "1 of 3 are settled" in page
+            assert "/acts/deliveries.cancel?replayed_at=2026-03-10T12%3A00%3A00Z" in page
+            plan = (await client.get("/acts/deliveries.cancel?replayed_at=2026-03-10T12:00:00Z")).text
+            assert "2 deliveries of this replay wait still." in plan
+            done = await client.post("/acts/deliveries.cancel", data={"replayed_at": "2026-03-10T12:00:00Z"})
+            assert "3 of 3 are settled" in (await client.get(done.headers["location"])).text
+            assert (await client.get(followed + "&format=json")).json()["replay"] == {
+                "pending": 0,
+                "done": 3,
+                "dead": 0,
+            }
+            assert not (await CancelReplay(replayed_at=NOON).plan(desk)).is_possible
+
+    asyncio.run(main())
+
+
 def test_quarantined_records_are_given_up_those_named_or_all():
     async def story(desk, _):
         await set_aside(desk, "a", "b", "c")
@@ -222,7 +248,7 @@ def test_nothing_of_another_tenant_is_acted_on():
             CancelBackfill(backfill=made.id), RetryWindows(backfill=made.id, number=1),
             ReplayDeliveries(connection="acme"), ReleaseQuarantined(connection="acme"),
             DropQuarantined(connection="acme"), RepairQuarantined(record=1, payload="{}"),
-            SendEvent(connection="acme", event_type="a.b"),
+            SendEvent(connection="acme", event_type="a.b"), CancelReplay(replayed_at=NOON, connection="acme"),
         ]  # fmt: skip
         assert {type(one) for one in hidden} == set(ACTS.values()), "every act is tried"
         for act in hidden:
@@ -250,6 +276,7 @@ def _examples():
         ),
         ReleaseQuarantined(ids=(4,)), ReleaseQuarantined(connection="acme"), DropQuarantined(stream="customers"),
         RepairQuarantined(record=4, payload="{}"), SendEvent(connection="acme", event_type="a.b"),
+        CancelReplay(replayed_at=NOON),
     )  # fmt: skip
 
 
@@ -328,7 +355,10 @@ def test_a_page_shows_the_plan_and_its_button_does_just_that():
             assert 'name="expected" value="2"' in refused.text, "the page shows what there is now"
             assert (await desk.store.delivery(1)).state == "dead"
             done = await client.post("/acts/deliveries.replay", data={"state": "dead", "expected": "2"})
-            assert (done.status_code, done.headers["location"]) == (303, "/deliveries")
+            assert (done.status_code, done.headers["location"]) == (
+                303,
+                "/deliveries?replayed_at=2026-03-10T12%3A00%3A00%2B00%3A00",
+            )
             assert (await desk.store.delivery(1)).state == "pending"
 
     asyncio.run(main())

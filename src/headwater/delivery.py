@@ -16,6 +16,8 @@ import msgspec
 
 from headwater.record import Counts
 
+REPLAY_CANCELLED = "Its replay was cancelled before it was dispatched again."
+
 
 class DeliveryState(StrEnum):
     """Invariant 5: every stored delivery is pending, done or dead."""
@@ -86,6 +88,7 @@ class Delivery:
     error_code: str | None
     error: str | None
     traceback: str | None
+    replayed_at: datetime | None  # the last time
     headers: Mapping[str, str] = field(default_factory=dict)  # of `delivery()` alone
     body: bytes | None = None  # of `delivery()` alone
 
@@ -101,6 +104,7 @@ class DeliveryFilter:
     received_from: datetime | None = None
     received_to: datetime | None = None
     error_code: str | None = None
+    replayed_at: datetime | None = None  # by the replay of that instant
 
 
 @dataclass(frozen=True, kw_only=True)

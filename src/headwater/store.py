@@ -321,6 +321,13 @@ class DeliveryStore(Protocol):
         """Make the deliveries that match pending again, done ones included (Invariant 6); how many."""
         ...
 
+    async def cancel_replay(self, which: DeliveryFilter, *, at: datetime) -> int:
+        """Make replayed deliveries that match and still wait what they were before their replay; how many.
+
+        Those under way go on; those that were waiting before they were replayed wait on.
+        """
+        ...
+
     async def count_deliveries(self, which: DeliveryFilter) -> int:
         """How many match."""
         ...

@@ -65,9 +65,9 @@ class ReplayDeliveries(Act, frozen=True, kw_only=True):
         given = {name: value for name, value in msgspec.structs.asdict(self).items() if value is not None}
         return Done(
             sentence=f"{counted(replayed, 'delivery waits', 'deliveries wait')} to be dispatched again.",
-            value={"matched": matched, "replayed": replayed, "filter": given},
+            value={"matched": matched, "replayed": replayed, "replayed_at": at, "filter": given},
             target=self._target(),
-            place=self.about(),
+            place=self.about() if self._only is not None else Place(("deliveries",), {"replayed_at": at.isoformat()}),
         )
 
     def command(self) -> list[str]:
@@ -106,4 +106,52 @@ class ReplayDeliveries(Act, frozen=True, kw_only=True):
         )
         if which == DeliveryFilter():
             raise UsageError("This would replay every delivery.", hint="Give at least one filter, such as state.")
+        return [replace(which, connection=key) for key in await desk.own_connections(self.connection)]
+
+
+class CancelReplay(Act, frozen=True, kw_only=True):
+    """Let those of a replay that still wait be what they were before; those dispatched meanwhile stay so."""
+
+    name: ClassVar[str] = "deliveries.cancel"
+    title: ClassVar[str] = "Cancel the replay"
+
+    replayed_at: Instant  # which replay
+    connection: Name | None = None
+
+    async def plan(self, desk: Desk) -> Plan:
+        """See `Act.plan`."""
+        waiting = DeliveryState.PENDING
+        filters = [replace(which, state=waiting) for which in await self._filters(desk)]
+        count = sum([await desk.store.count_deliveries(which) for which in filters])
+        return Plan(
+            sentence=f"{counted(count, 'delivery of this replay waits', 'deliveries of this replay wait')} still.",
+            consequences=(
+                "They are done or dead again, as they were.",
+                "Those under way go on; those that waited before the replay wait on.",
+            ),
+            count=count,
+            is_possible=count > 0,
+        )
+
+    async def carry_out(self, desk: Desk) -> Done:
+        """See `Act.carry_out`."""
+        at = desk.clock.now()
+        cancelled = sum([await desk.store.cancel_replay(which, at=at) for which in await self._filters(desk)])
+        return Done(
+            sentence=f"{counted(cancelled, 'delivery is', 'deliveries are')} not dispatched again.",
+            value={"cancelled": cancelled, "replayed_at": self.replayed_at},
+            target=f"replay of {self.replayed_at.isoformat()}",
+            place=self.about(),
+        )
+
+    def command(self) -> list[str]:
+        """See `Act.command`."""
+        return ["deliveries", "cancel-replay", self.replayed_at.isoformat(), *options(connection=self.connection)]
+
+    def about(self) -> Place:
+        """See `Act.about`."""
+        return Place(("deliveries",), {"replayed_at": self.replayed_at.isoformat()})
+
+    async def _filters(self, desk: Desk) -> Sequence[DeliveryFilter]:
+        which = DeliveryFilter(replayed_at=self.replayed_at)
         return [replace(which, connection=key) for key in await desk.own_connections(self.connection)]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from headwater.acts.act import Act
 from headwater.acts.backfills import CancelBackfill, PauseBackfill, ResumeBackfill, RetryWindows, StartBackfill
 from headwater.acts.connections import PauseConnection, ResumeConnection, TestConnection
-from headwater.acts.deliveries import ReplayDeliveries
+from headwater.acts.deliveries import CancelReplay, ReplayDeliveries
 from headwater.acts.events import SendEvent
 from headwater.acts.quarantine import DropQuarantined, ReleaseQuarantined, RepairQuarantined
 from headwater.acts.streams import (
@@ -26,6 +26,6 @@ ACTS: Mapping[str, type[Act]] = {
         TriggerRun, TryRun, PauseStream, ResumeStream, CancelRun, SetCheckpoint, ResetCheckpoint,
         PauseConnection, ResumeConnection, TestConnection,
         StartBackfill, PauseBackfill, ResumeBackfill, CancelBackfill, RetryWindows,
-        SendEvent, ReplayDeliveries, ReleaseQuarantined, RepairQuarantined, DropQuarantined,
+        SendEvent, ReplayDeliveries, CancelReplay, ReleaseQuarantined, RepairQuarantined, DropQuarantined,
     )
 }  # fmt: skip

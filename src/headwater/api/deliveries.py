@@ -94,6 +94,7 @@ class DeliveryResource:
             received_from=query.instant("from"),
             received_to=query.instant("to"),
             error_code=query.text("error_code"),
+            replayed_at=query.instant("replayed_at"),
         )
         after, limit = query.integer("after"), query.limit()
         query.done()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -35,6 +35,7 @@ def deliveries() -> None:
 @click.option("--error-code", help="Such as stop.handler.")
 @click.option("--from", "received_from", type=instant, help="Received at or after.")
 @click.option("--to", "received_to", type=instant, help="Received before.")
+@click.option("--replayed-at", type=instant, help="Of the replay of this instant.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=30, show_default=True)
 @click.option("--after", type=int, help="Go on after this delivery id (smaller ones).")
 @click.option("--rejected", is_flag=True, help="The refused requests instead, by reason and hour.")
@@ -112,17 +113,45 @@ def replay(options: Options, ids: tuple[int, ...], yes: bool, **words: object) -
 
         which = _filter(words, ids)
         count = await platform.store.count_deliveries(which)
-        said = "No deliveries match."
+        said, at = "No deliveries match.", None
         if count:
             confirm(f"{count} deliveries match and will be dispatched again. Go on?", yes=yes or len(ids) == 1)
-            done = await platform.perform(ReplayDeliveries(**dataclasses.asdict(which)))
-            count, said = done.value["replayed"], done.sentence
+            done = await platform.perform(ReplayDeliveries(**words_of(which)))
+            count, said, at = done.value["replayed"], done.sentence, done.value["replayed_at"]
         if options.json:
-            output.print_json({"replayed": count})
+            output.print_json({"replayed": count, "replayed_at": at})
         else:
             output.say(said)
+            if at:
+                output.note(f"`headwater deliveries list --replayed-at {at.isoformat()}` follows them.")
 
     with_platform(options, act)
+
+
+@deliveries.command("cancel-replay")
+@platform_options
+@click.argument("replayed_at", type=instant)
+@click.option("--connection", help="Connection key.")
+def cancel_replay(options: Options, replayed_at: datetime, connection: str | None) -> None:
+    """Let those of the replay of REPLAYED_AT that still wait be what they were before."""
+
+    async def act(platform: Platform) -> None:
+        from headwater.acts.deliveries import CancelReplay
+
+        done = await platform.perform(CancelReplay(replayed_at=replayed_at, connection=connection))
+        if options.json:
+            output.print_json(done.value)
+        else:
+            output.say(done.sentence)
+
+    with_platform(options, act)
+
+
+def words_of(which: DeliveryFilter) -> dict[str, Any]:
+    """What a replay is told of a filter."""
+    words = dataclasses.asdict(which)
+    del words["replayed_at"]
+    return words
 
 
 def _filter(words: Mapping[str, object], ids: Sequence[int] = ()) -> DeliveryFilter:
@@ -145,6 +174,7 @@ def _filter(words: Mapping[str, object], ids: Sequence[int] = ()) -> DeliveryFil
         received_from=at("received_from"),
         received_to=at("received_to"),
         error_code=text("error_code"),
+        replayed_at=at("replayed_at"),
     )
 
 

@@ -116,6 +116,7 @@ class _Deliveries:
             received_from=query.instant("from"),
             received_to=query.instant("to"),
             error_code=query.text("error_code"),
+            replayed_at=query.instant("replayed_at"),
         )
         after, limit = query.integer("after", low=1), query.limit()
         finish(query, is_list=True)
@@ -124,10 +125,12 @@ class _Deliveries:
             return await self._store.deliveries(replace(which, connection=key), after=after, limit=limit)
 
         found = await newest(keys, fetch, limit=limit)
+        replay = await self._replay(keys, which.replayed_at)
         twin = listing(
             [entry_of(one, without=("headers", "body", "traceback")) for one in found],
             limit=limit,
             cursor=lambda one: one["id"],
+            **({"replay": replay} if replay else {}),
         )
         matching: dict[str, Any] = {
             "connection": keys[0] if keys is not None and len(keys) == 1 else None, "state": state,
@@ -137,10 +140,24 @@ class _Deliveries:
         given = {
             "matching": matching if any(matching.values()) else None,
             "deliveries": found, "which": which, "state": state, "states": [one.value for one in DeliveryState],
-            "next_cursor": twin["next_cursor"], "rejections": (), "webhook_url": None, "stored": None,
+            "next_cursor": twin["next_cursor"], "replay": replay, "rejections": (), "webhook_url": None, "stored": None,
         }  # fmt: skip
         table = Table(name=name, columns=COLUMNS, rows=[_row(one) for one in found])
         return Answer(template="deliveries.html", values={**given, **values}, twin=twin, table=table)
+
+    async def _replay(self, keys: Sequence[str] | None, at: datetime | None) -> Mapping[str, int]:
+        """How far a replay has come: deliveries by state; empty where none is asked for."""
+        if at is None:
+            return {}
+        return {
+            state.value: sum(
+                [
+                    await self._store.count_deliveries(DeliveryFilter(connection=key, state=state, replayed_at=at))
+                    for key in (keys if keys is not None else [None])
+                ]
+            )
+            for state in DeliveryState
+        }
 
 
 def steps(found: Delivery, versions: Sequence[Version]) -> list[Step]:

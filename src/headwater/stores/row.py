@@ -241,6 +241,7 @@ def as_delivery(found: Row, body: Row | None = None) -> Delivery:
         error_code=found["error_code"],
         error=found["error"],
         traceback=found["traceback"],
+        replayed_at=instant(found["replayed_at"]),
         headers=_headers(body["headers"]) if body else {},
         body=body["body"] if body else None,
     )

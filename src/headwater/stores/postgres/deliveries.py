@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from headwater.clock import to_micros
-from headwater.delivery import Delivery, DeliveryFilter, Rejection
-from headwater.errors import NotFoundError
+from headwater.delivery import REPLAY_CANCELLED, Delivery, DeliveryFilter, Rejection
+from headwater.errors import NotFoundError, RunCancelledError
 from headwater.failpoint import failpoint
 from headwater.intention import LIST_LIMIT, LIST_LIMIT_MAX
 from headwater.stores.plan import hour_of
@@ -46,6 +47,17 @@ async def replay_deliveries(db: Connection, which: DeliveryFilter, *, at: dateti
     replayed = await execute(db, sql, at=to_micros(at), **parameters)
     failpoint("replay.before_commit")
     return replayed
+
+
+async def cancel_replay(db: Connection, which: DeliveryFilter, *, at: datetime) -> int:
+    """See `DeliveryStore.cancel_replay`."""
+    await take_time(db)
+    matching, parameters = _matching(replace(which, error_code=None))
+    sql = (
+        f"{_sql['cancel_replay']} (SELECT d.id {matching} AND d.state = 'pending' ORDER BY d.id FOR NO KEY UPDATE OF d)"
+    )
+    words = {"error_code": RunCancelledError.code, "error": REPLAY_CANCELLED}
+    return await execute(db, sql, at=to_micros(at), **words, **parameters)
 
 
 async def count_deliveries(db: Connection, which: DeliveryFilter) -> int:
@@ -86,6 +98,7 @@ def _matching(which: DeliveryFilter) -> tuple[str, dict[str, Any]]:
         "received_from": ("d.received_at >= %(received_from)s", which.received_from and to_micros(which.received_from)),
         "received_to": ("d.received_at < %(received_to)s", which.received_to and to_micros(which.received_to)),
         "error_code": ("d.error_code = %(error_code)s", which.error_code),
+        "replayed_at": ("d.replayed_at = %(replayed_at)s", which.replayed_at and to_micros(which.replayed_at)),
     }
     given = {name: (text, wanted) for name, (text, wanted) in asked.items() if wanted is not None}
     sql = " AND ".join([_sql["matching"].rstrip(), *(text for text, _ in given.values())])

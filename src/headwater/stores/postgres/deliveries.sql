@@ -159,10 +159,20 @@ FROM deliveries d JOIN connections c ON c.id = d.connection_id WHERE true
 
 -- name: replay
 -- Deliveries are pending again at once, with a new budget of attempts; one that is claimed now goes on.
-UPDATE deliveries SET due_at = %(at)s, attempts = CASE WHEN state = 'pending' THEN attempts ELSE 0 END,
+UPDATE deliveries SET replayed_at = %(at)s,
+    replayed_from = CASE WHEN state = 'pending' THEN replayed_from WHEN ignored THEN 'ignored' ELSE state END,
+    due_at = %(at)s, attempts = CASE WHEN state = 'pending' THEN attempts ELSE 0 END,
     finished_at = NULL, ignored = false, lease_until = CASE WHEN state = 'pending' THEN lease_until END,
     state = 'pending', error_code = NULL, error = NULL, traceback = NULL
 WHERE id IN
+
+-- name: cancel_replay
+-- Replayed deliveries that still wait are again what they were; one that is claimed now goes on.
+UPDATE deliveries SET state = CASE WHEN replayed_from = 'dead' THEN 'dead' ELSE 'done' END,
+    ignored = replayed_from = 'ignored', due_at = NULL, lease_until = NULL, finished_at = %(at)s,
+    error_code = CASE WHEN replayed_from = 'dead' THEN %(error_code)s END,
+    error = CASE WHEN replayed_from = 'dead' THEN %(error)s END, traceback = NULL
+WHERE replayed_from IS NOT NULL AND coalesce(lease_until, 0) <= %(at)s AND id IN
 
 -- name: columns
 -- Deliveries as they are listed.

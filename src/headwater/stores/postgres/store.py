@@ -167,6 +167,7 @@ class PostgresStore:
     claim_deliveries = _writes(inbox.claim_deliveries)
     fail_delivery = _writes(inbox.fail_delivery)
     replay_deliveries = _writes(deliveries.replay_deliveries, tells=("deliveries",))
+    cancel_replay = _writes(deliveries.cancel_replay)
     count_deliveries = _reads(deliveries.count_deliveries)
     delivery = _reads(deliveries.delivery)
     pending_deliveries = _reads(deliveries.pending_deliveries)

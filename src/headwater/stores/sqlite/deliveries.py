@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 import apsw
 
 from headwater.clock import to_micros
-from headwater.delivery import Delivery, DeliveryFilter, Rejection
+from headwater.delivery import REPLAY_CANCELLED, Delivery, DeliveryFilter, Rejection
+from headwater.errors import RunCancelledError
 from headwater.failpoint import failpoint
 from headwater.intention import LIST_LIMIT, LIST_LIMIT_MAX
 from headwater.stores.plan import hour_of
@@ -54,6 +56,14 @@ def replay_deliveries(db: apsw.Connection, which: DeliveryFilter, *, at: datetim
     return replayed
 
 
+def cancel_replay(db: apsw.Connection, which: DeliveryFilter, *, at: datetime) -> int:
+    """See `DeliveryStore.cancel_replay`."""
+    matching, parameters = _matching(replace(which, error_code=None))
+    sql = f"{_sql['cancel_replay']} (SELECT d.id {matching} AND d.state = 'pending')"
+    words = {"error_code": RunCancelledError.code, "error": REPLAY_CANCELLED}
+    return execute(db, sql, at=to_micros(at), **words, **parameters)
+
+
 def count_deliveries(db: apsw.Connection, which: DeliveryFilter) -> int:
     """See `DeliveryStore.count_deliveries`."""
     matching, parameters = _matching(which)
@@ -96,6 +106,7 @@ def _matching(which: DeliveryFilter) -> tuple[str, dict[str, Any]]:
         "received_from": ("d.received_at >= :received_from", which.received_from and to_micros(which.received_from)),
         "received_to": ("d.received_at < :received_to", which.received_to and to_micros(which.received_to)),
         "error_code": ("d.error_code = :error_code", which.error_code),
+        "replayed_at": ("d.replayed_at = :replayed_at", which.replayed_at and to_micros(which.replayed_at)),
     }
     given = {name: (text, wanted) for name, (text, wanted) in asked.items() if wanted is not None}
     sql = " AND ".join([_sql["matching"].rstrip(), *(text for text, _ in given.values())])

@@ -126,10 +126,18 @@ FROM deliveries d JOIN connections c ON c.id = d.connection_id WHERE true
 
 -- name: replay
 -- Deliveries are pending again at once, with a new budget of attempts; one that is claimed now goes on.
-UPDATE deliveries SET due_at = :at, attempts = iif(state = 'pending', attempts, 0), finished_at = NULL, ignored = 0,
+UPDATE deliveries SET replayed_at = :at,
+    replayed_from = iif(state = 'pending', replayed_from, iif(ignored = 1, 'ignored', state)), due_at = :at, attempts = iif(state = 'pending', attempts, 0), finished_at = NULL, ignored = 0,
     lease_until = iif(state = 'pending', lease_until, NULL), state = 'pending', error_code = NULL, error = NULL,
     traceback = NULL
 WHERE id IN
+
+-- name: cancel_replay
+-- Replayed deliveries that still wait are again what they were; one that is claimed now goes on.
+UPDATE deliveries SET state = iif(replayed_from = 'dead', 'dead', 'done'), ignored = replayed_from = 'ignored',
+    due_at = NULL, lease_until = NULL, finished_at = :at, error_code = iif(replayed_from = 'dead', :error_code, NULL),
+    error = iif(replayed_from = 'dead', :error, NULL), traceback = NULL
+WHERE replayed_from IS NOT NULL AND coalesce(lease_until, 0) <= :at AND id IN
 
 -- name: columns
 -- Deliveries as they are listed.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
-from headwater.delivery import ClaimedDelivery, DeliveryFilter, DeliveryState
+from headwater.delivery import REPLAY_CANCELLED, ClaimedDelivery, DeliveryFilter, DeliveryState
 from headwater.errors import FencedError, NotFoundError
 from headwater.intention import CommitResult, DeliveryFailure, StoredConnection
 from headwater.record import Outcome
@@ -252,6 +253,42 @@ async def replay_leaves_a_claimed_delivery_to_its_holder(world: World) -> None:
     assert await world.store.replay_deliveries(DeliveryFilter(), at=at(5)) == 1
     assert await world.claim(at(5)) == []
     await world.store.finish_delivery(done(claim, emission("c", "x")))
+
+
+async def a_replay_can_be_followed_and_what_waits_put_back(world: World) -> None:
+    """What waits is done or dead as before; what was dispatched again, is claimed, or waited before, goes its way."""
+    connection = await _receive(world, "done", "ignored", "dead", "again", "claimed")
+    claims = {claim.provider_id: claim for claim in await world.claim()}
+    for name in ("done", "again", "claimed"):
+        await world.store.finish_delivery(done(claims[name], emission(name, "x", key=name)))
+    await world.store.finish_delivery(replace(done(claims["ignored"]), ignored=True))
+    await world.store.fail_delivery(_failure(claims["dead"], state=DeliveryState.DEAD, due_at=None))
+    ids = {name: claim.id for name, claim in claims.items()}
+    assert await world.store.replay_deliveries(DeliveryFilter(ids=[ids["again"], ids["claimed"]]), at=at(5)) == 2
+    first, second = await world.claim(at(6))
+    await world.deliver(connection.id, "waiting")
+    await world.store.finish_delivery(done(first, emission("again", "x", key="again")))
+    assert await world.store.replay_deliveries(DeliveryFilter(), at=at(10)) == 6
+    which = DeliveryFilter(replayed_at=at(10))
+    assert await world.store.count_deliveries(which) == 6
+    assert await world.store.count_deliveries(replace(which, state=DeliveryState.PENDING)) == 6
+    assert await world.store.count_deliveries(DeliveryFilter(replayed_at=at(5))) == 0, "the last replay counts"
+    assert await world.store.cancel_replay(which, at=at(11)) == 4
+    states = {one.provider_id: (one.state, one.ignored) for one in await world.store.deliveries(which)}
+    assert states == {
+        "done": (DeliveryState.DONE, False),
+        "ignored": (DeliveryState.DONE, True),
+        "dead": (DeliveryState.DEAD, False),
+        "again": (DeliveryState.DONE, False),
+        "claimed": (DeliveryState.PENDING, False),
+        "waiting": (DeliveryState.PENDING, False),
+    }
+    found = await world.store.delivery(ids["dead"])
+    assert found is not None
+    assert (found.error_code, found.error, found.finished_at) == ("ended.cancelled", REPLAY_CANCELLED, at(11))
+    assert await world.store.cancel_replay(which, at=at(12)) == 0
+    await world.store.finish_delivery(done(second, emission("claimed", "x", key="claimed")))
+    assert [one.provider_id for one in await world.claim(at(13))] == ["waiting"]
 
 
 async def filters_select_the_same_everywhere(world: World) -> None:
