@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 
 from headwater.acts.act import Desk, Place, command_line, perform
 from headwater.acts.backfills import CancelBackfill, PauseBackfill, ResumeBackfill, RetryWindows, StartBackfill
-from headwater.acts.connections import PauseConnection, ResumeConnection, TestConnection
+from headwater.acts.connections import ForgetRecords, PauseConnection, ResumeConnection, TestConnection
 from headwater.acts.deliveries import CancelReplay, ReplayDeliveries
 from headwater.acts.events import SendEvent
 from headwater.acts.quarantine import DropQuarantined, ReleaseQuarantined, RepairQuarantined
@@ -187,6 +187,24 @@ def test_deliveries_are_replayed_as_many_as_were_shown():
     at_desk(story)
 
 
+def test_stored_records_are_forgotten_and_the_checkpoint_stays():
+    async def story(desk, _):
+        await ingest(desk.store, desk.clock, *[emit(f"c{n}", desk.clock) for n in range(5)])
+        await ingest(desk.store, desk.clock, emit("x", desk.clock), connection="other")
+        plan = await ForgetRecords(connection="acme").plan(desk)
+        assert plan.sentence == "5 live records of acme and all their versions are removed."
+        assert plan.sample == [("customer", 5)]
+        with pytest.raises(UsageError, match=r"no records of the type `custom`.*customer"):
+            await ForgetRecords(connection="acme", type="custom").plan(desk)
+        with pytest.raises(ConflictError):
+            await perform(ForgetRecords(connection="acme", expected=4), desk)
+        await perform(ForgetRecords(connection="acme", type="customer", expected=5), desk)
+        assert await desk.store.populations() == [("acme", "customer", 0), ("other", "customer", 1)]
+        assert (await state_of(desk)).cursor == "c1"
+
+    at_desk(story)
+
+
 def test_a_replay_is_followed_and_cancelled():
     async def main():
         async with browsing() as (desk, acme, client):
@@ -249,6 +267,7 @@ def test_nothing_of_another_tenant_is_acted_on():
             ReplayDeliveries(connection="acme"), ReleaseQuarantined(connection="acme"),
             DropQuarantined(connection="acme"), RepairQuarantined(record=1, payload="{}"),
             SendEvent(connection="acme", event_type="a.b"), CancelReplay(replayed_at=NOON, connection="acme"),
+            ForgetRecords(connection="acme"),
         ]  # fmt: skip
         assert {type(one) for one in hidden} == set(ACTS.values()), "every act is tried"
         for act in hidden:
@@ -276,7 +295,7 @@ def _examples():
         ),
         ReleaseQuarantined(ids=(4,)), ReleaseQuarantined(connection="acme"), DropQuarantined(stream="customers"),
         RepairQuarantined(record=4, payload="{}"), SendEvent(connection="acme", event_type="a.b"),
-        CancelReplay(replayed_at=NOON),
+        CancelReplay(replayed_at=NOON), ForgetRecords(connection="acme", type="customer"),
     )  # fmt: skip
 
 

@@ -378,6 +378,14 @@ class RecordStore(Protocol):
         """What a delivery changed."""
         ...
 
+    async def forget_records(self, connection_id: int, *, type: str | None, limit: int) -> int:
+        """Forget at most so many idempotency keys of a connection, or once there are none, records of that type (None:
+        of every type) with all their versions; how many, and 0 when nothing is left: one transaction each time.
+
+        What comes again is created anew. Deliveries, runs and quarantine stay.
+        """
+        ...
+
     async def populations(self) -> Sequence[tuple[str, str, int]]:
         """(connection, type, live records)."""
         ...

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Annotated, ClassVar
 
 import msgspec
 
-from headwater.acts.act import Act, Desk, Done, Place, Plan, counted, options
+from headwater.acts.act import INTEGER_MAX, SAMPLE_MAX, Act, Desk, Done, Place, Plan, counted, options, require_expected
 from headwater.acts.streams import Name
+from headwater.errors import UsageError, near_miss
 
 REASON_CHARACTERS_MAX = 500
+FORGET_LIMIT = 2_000  # records in one transaction
 
 
 class ConnectionAct(Act, frozen=True, kw_only=True):
@@ -80,6 +83,67 @@ class ResumeConnection(ConnectionAct, frozen=True, kw_only=True):
     def command(self) -> list[str]:
         """See `Act.command`."""
         return ["connections", "resume", self.connection]
+
+
+class ForgetRecords(ConnectionAct, frozen=True, kw_only=True):
+    """Forget what is stored of a connection's records; checkpoints stay, and are reset apart."""
+
+    name: ClassVar[str] = "records.forget"
+    title: ClassVar[str] = "Forget stored records"
+    inputs: ClassVar = ("type",)
+    is_grave: ClassVar[bool] = True
+
+    type: Annotated[Name, msgspec.Meta(title="Type", description="Empty: of every type.")] | None = None
+    expected: Annotated[int, msgspec.Meta(ge=0, le=INTEGER_MAX)] | None = None
+
+    async def plan(self, desk: Desk) -> Plan:
+        """See `Act.plan`."""
+        own = await self._populations(desk)
+        count = sum(live for _, live in own)
+        return Plan(
+            sentence=f"{counted(count, 'live record')} of {self.connection} and all their versions are removed.",
+            consequences=(
+                "It cannot be undone.",
+                "Whoever reads the change feed sees what comes again as new.",
+                "The checkpoints stay: only what the provider tells again comes back. Reset them for all of it.",
+                "Deliveries, runs and quarantined records stay; a delivery that is replayed brings its records back.",
+            ),
+            count=count,
+            columns=("type", "live records"),
+            sample=own[:SAMPLE_MAX],
+            is_possible=bool(own),
+        )
+
+    async def carry_out(self, desk: Desk) -> Done:
+        """See `Act.carry_out`."""
+        stored = await desk.connection(self.connection)
+        count = sum(live for _, live in await self._populations(desk))
+        require_expected(self.expected, count, "records")
+        while await desk.store.forget_records(stored.id, type=self.type, limit=FORGET_LIMIT):
+            pass
+        return Done(
+            sentence=f"{counted(count, 'record')} of {stored.key} forgotten.",
+            value={"records": count, "type": self.type},
+            target=stored.key,
+            place=self.about(),
+        )
+
+    def command(self) -> list[str]:
+        """See `Act.command`."""
+        return ["records", "forget", self.connection, *options(type=self.type), "--yes"]
+
+    @classmethod
+    async def choices(cls, given: Mapping[str, str], desk: Desk) -> Mapping[str, Sequence[str]]:
+        """See `Act.choices`."""
+        return {"type": [kind for key, kind, _ in await desk.store.populations() if key == given.get("connection")]}
+
+    async def _populations(self, desk: Desk) -> list[tuple[str, int]]:
+        stored = await desk.connection(self.connection)
+        own = [(kind, live) for key, kind, live in await desk.store.populations() if key == stored.key]
+        if self.type is not None and self.type not in dict(own):
+            hint = near_miss(self.type, dict(own))
+            raise UsageError(f"{stored.key} has no records of the type `{self.type}`.", hint=hint)
+        return [(kind, live) for kind, live in own if self.type in (None, kind)]
 
 
 class TestConnection(ConnectionAct, frozen=True, kw_only=True):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from headwater.acts.act import Act
 from headwater.acts.backfills import CancelBackfill, PauseBackfill, ResumeBackfill, RetryWindows, StartBackfill
-from headwater.acts.connections import PauseConnection, ResumeConnection, TestConnection
+from headwater.acts.connections import ForgetRecords, PauseConnection, ResumeConnection, TestConnection
 from headwater.acts.deliveries import CancelReplay, ReplayDeliveries
 from headwater.acts.events import SendEvent
 from headwater.acts.quarantine import DropQuarantined, ReleaseQuarantined, RepairQuarantined
@@ -24,7 +24,7 @@ ACTS: Mapping[str, type[Act]] = {
     one.name: one
     for one in (
         TriggerRun, TryRun, PauseStream, ResumeStream, CancelRun, SetCheckpoint, ResetCheckpoint,
-        PauseConnection, ResumeConnection, TestConnection,
+        PauseConnection, ResumeConnection, TestConnection, ForgetRecords,
         StartBackfill, PauseBackfill, ResumeBackfill, CancelBackfill, RetryWindows,
         SendEvent, ReplayDeliveries, CancelReplay, ReleaseQuarantined, RepairQuarantined, DropQuarantined,
     )

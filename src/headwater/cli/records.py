@@ -10,7 +10,7 @@ import msgspec
 
 from headwater.cli import output
 from headwater.cli.main import ListGroup
-from headwater.cli.session import Options, platform_options, with_platform
+from headwater.cli.session import Options, confirm, platform_options, with_platform
 
 if TYPE_CHECKING:
     from headwater.app import Platform
@@ -104,6 +104,30 @@ def came_from(version: Version) -> str:
     if version.run_id is not None:
         return f"{version.origin}, run {version.run_id} page {version.page}"
     return version.origin
+
+
+@records.command("forget")
+@platform_options
+@click.argument("connection")
+@click.option("--type", "type_", help="Canonical type, such as customer (default: every type).")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def forget(options: Options, connection: str, type_: str | None, yes: bool) -> None:
+    """Remove the stored records of CONNECTION with all their versions; checkpoints stay."""
+
+    async def act(platform: Platform) -> None:
+        from headwater.acts.connections import ForgetRecords
+
+        stored = await platform.find_connection(connection)
+        wanted = ForgetRecords(connection=stored.key, type=type_)
+        confirm(f"{(await wanted.plan(platform.desk())).sentence} It cannot be undone. Go on?", yes=yes)
+        output.note("Forgetting …")
+        done = await platform.perform(wanted)
+        if options.json:
+            output.print_json(done.value)
+        else:
+            output.say(done.sentence)
+
+    with_platform(options, act)
 
 
 def _print_record(record: Record, versions: Sequence[Version]) -> None:

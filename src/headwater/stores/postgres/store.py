@@ -25,6 +25,7 @@ from headwater.stores.postgres import (
     bundles,
     connections,
     deliveries,
+    forget,
     inbox,
     nodes,
     pages,
@@ -177,6 +178,7 @@ class PostgresStore:
     versions = _reads(records.versions)
     versions_of_delivery = _reads(records.versions_of_delivery)
     populations = _reads(records.populations)
+    forget_records = _writes(forget.forget_records)
     changes = _reads(records.changes)
     records = _reads(records.records)
     quarantined = _reads(quarantine.quarantined)

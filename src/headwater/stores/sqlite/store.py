@@ -26,6 +26,7 @@ from headwater.stores.sqlite import (
     bundles,
     connections,
     deliveries,
+    forget,
     inbox,
     pages,
     quarantine,
@@ -171,6 +172,7 @@ class SQLiteStore:
     versions = _reads(records.versions)
     versions_of_delivery = _reads(records.versions_of_delivery)
     populations = _reads(records.populations)
+    forget_records = _writes(forget.forget_records)
     changes = _reads(records.changes)
     records = _reads(records.records)
     quarantined = _reads(quarantine.quarantined)

@@ -31,6 +31,38 @@ async def versions_say_where_they_came_from(world: World) -> None:
     assert await world.store.versions("acme", "nothing", "a") == []
 
 
+async def records_are_forgotten_some_at_a_time(world: World) -> None:
+    """With every version, of one type or of all, of one connection alone; what comes again is created anew."""
+    acme = await world.connect()
+    await world.connect("other")
+    for name in ("acme", "other"):
+        await world.ingest(*[emission(f"r{n}", "x", 10) for n in range(5)], connection=name)
+        await world.ingest(emission("r0", "y", 20), emission("r1", "late", 5), grave("r2", 20), connection=name)
+        await world.ingest(emission("i", "x", type="invoice", key="evt"), connection=name)
+    before = (await world.store.changes(after=0)).high_water
+    assert await world.store.forget_records(acme.id, type="customer", limit=10) == 1, "the key comes first"
+    assert await world.store.forget_records(acme.id, type="customer", limit=3) == 3
+    assert ("acme", "customer", 2) in await world.store.populations()
+    assert await world.store.forget_records(acme.id, type="customer", limit=3) == 2
+    assert await world.store.forget_records(acme.id, type="customer", limit=3) == 0
+    assert await world.store.records(connection="acme", type="customer") == []
+    assert await world.store.versions("acme", "customer", "r0") == []
+    assert [one.source_id for one in await world.store.records(connection="acme")] == ["i"]
+    assert len(await world.store.records(connection="other")) == 6
+    assert len(await world.history("r0", connection="other")) == 2
+    assert await world.store.forget_records(acme.id, type=None, limit=3) == 1
+    assert await world.store.forget_records(acme.id, type=None, limit=3) == 0
+    assert {count for name, _, count in await world.store.populations() if name == "acme"} == {0}
+    feed = await world.store.changes(after=0, connection="acme")
+    assert feed.changes == []
+    assert await world.ingest(emission("r0", "x", 10), emission("i", "x", type="invoice", key="evt")) == [
+        Outcome.CREATED,
+        Outcome.CREATED,
+    ]
+    assert [one.version for one in (await world.store.changes(after=before)).changes] == [1, 1]
+    await refused(NotFoundError, world.store.forget_records(999, type=None, limit=3))
+
+
 async def records_are_listed_page_by_page(world: World) -> None:
     """By connection, type and source id; deleted ones too, unless told otherwise."""
     await world.connect("acme")
