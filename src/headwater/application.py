@@ -225,6 +225,7 @@ class Application:
                     guard=guard,
                     one_page=self._one_page,
                     connector_names=names,
+                    version=version,
                     make_desk=self._desk,
                     deployer=Deployer(store, clock, projects=self.platform.projects, activated=self.look),
                 ),

@@ -7,6 +7,7 @@ the scheme, the last address in `X-Forwarded-For` that is no trusted proxy is th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, MutableMapping, Sequence
 from contextvars import ContextVar
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
@@ -22,6 +23,7 @@ HEADERS_MAX = 100
 HEADER_BYTES_MAX = 32 * 1024  # of all headers together
 TARGET_BYTES_MAX = 16 * 1024  # path and query
 HOPS_MAX = 20  # addresses of `X-Forwarded-For` that are looked at, from the nearest
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 HSTS = (b"strict-transport-security", b"max-age=31536000; includeSubDomains")
 
 Network = IPv4Network | IPv6Network
@@ -97,6 +99,9 @@ def _refusal(scope: Scope) -> Any:
         return problem_response(status=431, code="request.headers", detail="The headers are too many or too large.")
     if len(scope["raw_path"] or b"") + len(scope["query_string"]) > TARGET_BYTES_MAX:
         return problem_response(status=414, code="request.uri_too_long", detail="The URL is too long.")
+    if _CONTROL.search(scope["path"]):
+        # No name holds one, and no route would match it: nothing here may answer for it in its own way.
+        return problem_response(status=404, code="request.not_found", detail="There is nothing at this path.")
     if len(_all(headers, b"host")) > 1:
         return problem_response(status=400, code="request.host", detail="The request names two hosts.")
     return None

@@ -12,12 +12,13 @@ from starlette.routing import Route
 
 from headwater.api.access import Caller, visible, visible_connection
 from headwater.api.endpoint import Services, endpoint
+from headwater.api.operation import CONNECTION, LIMIT, TENANT, TYPE, Shape, number, text
 from headwater.api.problem import ProblemError, not_found
 from headwater.api.query import INTEGER_MAX, Query, json_body
 from headwater.api.reveal import change_as, opened
 from headwater.feed import Consumer
 from headwater.intention import Feed
-from headwater.sink import changes
+from headwater.sink import Change, changes
 
 WAIT_SECONDS_MAX = 30
 READS_MAX = 100  # of one request: an empty answer then still moves the caller's position on
@@ -41,11 +42,17 @@ class ChangeResource:
 
     def routes(self) -> list[Route]:
         """The routes of these resources."""
+        services = self._services
+        after = number("after", "The `position` of the slice before.")
+        wait = number("wait", "Seconds to wait for something new.", high=WAIT_SECONDS_MAX)
+        asked = [after, text("consumer", "Go on where this reader is."), LIMIT, wait, CONNECTION, TENANT, TYPE]
+        slice_ = Shape(beside={"data": Shape(kind=Change, is_list=True), "position": int, "high_water": int})
+        reader = Shape(beside={"name": str, "position": int, "lag": int})
         return [
-            endpoint(self._services, "GET", "/changes", self.changes),
-            endpoint(self._services, "GET", "/consumers/{name}", self.consumer),
+            endpoint(services, "GET", "/changes", self.changes, query=asked, answer=slice_),
+            endpoint(services, "GET", "/consumers/{name}", self.consumer, answer=reader),
             # A reader notes its own progress: that is no act upon the platform.
-            endpoint(self._services, "POST", "/consumers/{name}", self.advance, scope="read"),
+            endpoint(services, "POST", "/consumers/{name}", self.advance, scope="read", body=Advance, answer=reader),
         ]
 
     async def changes(self, request: Request, caller: Caller) -> Any:

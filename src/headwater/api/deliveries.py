@@ -6,7 +6,7 @@ from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from starlette.requests import Request
@@ -16,12 +16,13 @@ from headwater.acts.deliveries import ReplayDeliveries
 from headwater.api.access import Caller, selected, visible_connection
 from headwater.api.acts import performed
 from headwater.api.endpoint import Services, endpoint, entry_of, listing, newest
+from headwater.api.operation import AFTER_ID, CONNECTION, LIMIT, STREAM, TENANT, Shape, choice, instant, text
 from headwater.api.problem import ProblemError, not_found
 from headwater.api.query import INTEGER_MAX, Query, json_body
 from headwater.api.reveal import change_as, delivery_as, opened, quarantined_as, rejection_as
-from headwater.delivery import Delivery, DeliveryFilter, DeliveryState
+from headwater.delivery import Delivery, DeliveryFilter, DeliveryState, Rejection
 from headwater.record import QuarantinedRecord
-from headwater.sink import changes
+from headwater.sink import Change, changes
 
 REPLAY_IDS_MAX = 10_000
 QUARANTINE_STATES = ("waiting", "released", "dropped")
@@ -73,15 +74,35 @@ class DeliveryResource:
 
     def routes(self) -> list[Route]:
         """The routes of these resources."""
-        table = [
-            ("GET", "/deliveries", self.deliveries),
-            ("POST", "/deliveries/replay", self.replay),
-            ("GET", "/deliveries/{id:int}", self.delivery),
-            ("POST", "/deliveries/{id:int}/replay", self.replay_one),
-            ("GET", "/rejections", self.rejections),
-            ("GET", "/quarantine", self.quarantine),
-        ]
-        return [endpoint(self._services, method, path, handler) for method, path, handler in table]
+        services = self._services
+        state = choice("state", [one.value for one in DeliveryState])
+        span = [instant("from", "Received at or after."), instant("to", "Received before.")]
+        filters = [text("event_type"), *span, text("error_code"), instant("replayed_at", "Of this replay.")]
+        delivery = Shape(kind=Delivery, without=("headers", "body", "traceback"))
+        whole = {"body": str | None, "body_encoding": Literal["utf-8", "base64"] | None, "changes": list[Change]}
+        replayed = Shape(beside={"matched": int, "replayed": int, "dry_run": bool})
+        waiting = choice("state", (*QUARANTINE_STATES, "all"))
+        return [
+            endpoint(
+                services, "GET", "/deliveries", self.deliveries,
+                query=[CONNECTION, TENANT, state, *filters, AFTER_ID, LIMIT], answer=delivery.listed(),
+            ),
+            endpoint(services, "POST", "/deliveries/replay", self.replay, body=Replay, answer=replayed),
+            endpoint(
+                services, "GET", "/deliveries/{id:int}", self.delivery,
+                answer=Shape(kind=Delivery, without=("body",), beside=whole),
+            ),
+            endpoint(services, "POST", "/deliveries/{id:int}/replay", self.replay_one, answer=replayed),
+            endpoint(
+                services, "GET", "/rejections", self.rejections, query=[CONNECTION, TENANT, LIMIT],
+                answer=Shape(kind=Rejection).listed(),
+            ),
+            endpoint(
+                services, "GET", "/quarantine", self.quarantine,
+                query=[CONNECTION, TENANT, STREAM, waiting, AFTER_ID, LIMIT],
+                answer=Shape(kind=QuarantinedRecord).listed(),
+            ),
+        ]  # fmt: skip
 
     async def deliveries(self, request: Request, caller: Caller) -> Any:
         """Deliveries, newest first, without headers and body."""

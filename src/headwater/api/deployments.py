@@ -11,13 +11,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from headwater.api.access import Caller, Scope
+from headwater.api.access import Caller
 from headwater.api.endpoint import Services, endpoint, entry_of, json_response, listing
+from headwater.api.operation import AFTER, AFTER_ID, LIMIT, Shape, flag, text
 from headwater.api.problem import ProblemError
 from headwater.api.query import Query, json_body, raw_body
 from headwater.archive import ARCHIVE_BYTES_MAX
 from headwater.deploy import BundleRefusedError, Deployer, Wanted
-from headwater.deployment import StoredBundle
+from headwater.deployment import Deployment, StoredBundle
 from headwater.errors import CheckFailedError
 
 MEDIA_TYPE = "application/octet-stream"
@@ -33,14 +34,31 @@ class DeploymentResource:
 
     def routes(self) -> list[Route]:
         """The routes of these resources."""
-        table: list[tuple[str, str, Any, Scope]] = [
-            ("GET", "/bundles", self.bundles, "read"),
-            ("GET", "/deployments", self.deployments, "read"),
-        ]
-        if self._services.deployer is not None:
-            table.append(("POST", "/bundles", self.receive, "deploy"))
-            table.append(("POST", "/deployments", self.deploy, "deploy"))
-        return [endpoint(self._services, method, path, handler, scope=scope) for method, path, handler, scope in table]
+        services = self._services
+        connector = text("connector", "Connector key.")
+        without = ("archive", "outline")
+        bundles = Shape(kind=StoredBundle, without=without).listed()
+        deployments = Shape(kind=Deployment).listed(active=dict[str, str])
+        asked = [connector, AFTER, LIMIT]
+        routes = [
+            endpoint(services, "GET", "/bundles", self.bundles, query=asked, answer=bundles),
+            endpoint(
+                services, "GET", "/deployments", self.deployments, query=[connector, AFTER_ID, LIMIT],
+                answer=deployments,
+            ),
+        ]  # fmt: skip
+        if services.deployer is not None:
+            stored: dict[str, Any] = {
+                "query": [text("hash", "Of its content."), flag("plan", "Only tell what it would change.")]
+            }
+            answered: dict[str, Any] = {"answer": Shape(kind=Any), "statuses": (200,), "status": 201, "scope": "deploy"}
+            routes += [
+                endpoint(
+                    services, "POST", "/bundles", self.receive, body=bytes, media_type=MEDIA_TYPE, **stored, **answered
+                ),
+                endpoint(services, "POST", "/deployments", self.deploy, body=Wanted, **answered),
+            ]
+        return list(routes)
 
     async def bundles(self, request: Request, caller: Caller) -> Any:
         """The stored bundles, newest first."""

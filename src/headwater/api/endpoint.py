@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import chain
@@ -14,6 +15,7 @@ from starlette.routing import Route
 
 from headwater.acts.act import Desk
 from headwater.api.access import Caller, Guard, Scope
+from headwater.api.operation import Operation
 from headwater.clock import Clock
 from headwater.run import Window
 from headwater.store import Store
@@ -87,9 +89,30 @@ Handler = Callable[[Request, Caller], Awaitable[Any]]
 T = TypeVar("T", bound=HasId)
 
 
-def endpoint(services: Services, method: str, path: str, handler: Handler, *, scope: Scope | None = None) -> Route:
-    """A route whose handler is given a proven caller and returns a value for JSON, or a response."""
+class Endpoint(Route):
+    """A route of the API, with what it takes and gives."""
+
+    def __init__(self, operation: Operation, answer: Callable[[Request], Awaitable[Response]]) -> None:
+        super().__init__(operation.path, answer, methods=[operation.method])
+        self.operation = operation
+
+
+def endpoint(
+    services: Services, method: str, path: str, handler: Handler, *, scope: Scope | None = None, **told: Any
+) -> Endpoint:
+    """A route whose handler is given a proven caller and returns a value for JSON, or a response.
+
+    `told` says what it takes and gives: the fields of `Operation`.
+    """
     needed: Scope = scope or ("read" if method == "GET" else "operate")
+    operation = Operation(
+        method=method,
+        path=path,
+        name=f"{method.lower()}_{handler.__name__}",
+        description=inspect.getdoc(handler) or "",
+        scope=needed,
+        **told,
+    )
 
     async def answer(request: Request) -> Response:
         caller = await services.guard(request)
@@ -97,7 +120,7 @@ def endpoint(services: Services, method: str, path: str, handler: Handler, *, sc
         value = await handler(request, caller)
         return value if isinstance(value, Response) else json_response(value)
 
-    return Route(path, answer, methods=[method])
+    return Endpoint(operation, answer)
 
 
 def json_response(value: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

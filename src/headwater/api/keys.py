@@ -13,6 +13,7 @@ from starlette.routing import Route
 
 from headwater.api.access import Caller, Scope, api_key_hash, new_api_key, require_all
 from headwater.api.endpoint import Services, endpoint, json_response
+from headwater.api.operation import Shape
 from headwater.api.problem import ProblemError, not_found
 from headwater.api.query import INTEGER_MAX, Query, json_body
 from headwater.clock import Clock
@@ -45,10 +46,16 @@ class KeyResource:
         """The routes of this resource."""
         services = self._services
         return [
-            endpoint(services, "GET", "/keys", self.list, scope="admin"),
-            endpoint(services, "POST", "/keys", self.create, scope="admin"),
-            endpoint(services, "DELETE", "/keys/{key:int}", self.revoke, scope="admin"),
-        ]
+            endpoint(
+                services, "GET", "/keys", self.list, scope="admin",
+                answer=Shape(beside={"data": Shape(kind=ApiKey, is_list=True)}),
+            ),
+            endpoint(
+                services, "POST", "/keys", self.create, scope="admin", body=NewKey, status=201,
+                answer=Shape(beside={"key": str, "api_key": Shape(kind=ApiKey)}),
+            ),
+            endpoint(services, "DELETE", "/keys/{key:int}", self.revoke, scope="admin", status=204),
+        ]  # fmt: skip
 
     async def list(self, request: Request, caller: Caller) -> Any:
         """All keys, newest first, expired ones included; none of them itself."""

@@ -12,11 +12,12 @@ from starlette.routing import Route
 
 from headwater.api.access import Caller, selected, visible, visible_connection
 from headwater.api.endpoint import Services, endpoint, listing
+from headwater.api.operation import AFTER, CONNECTION, LIMIT, TENANT, TYPE, Shape, flag, text
 from headwater.api.problem import ProblemError, not_found
 from headwater.api.query import Query
 from headwater.api.reveal import change_as, opened
 from headwater.record import Record, Version, record_cursor
-from headwater.sink import change
+from headwater.sink import Change, change
 from headwater.store import Store
 
 RECORD_PATH = "{connection}/{type}/{id:path}"
@@ -32,12 +33,15 @@ class RecordResource:
 
     def routes(self) -> list[Route]:
         """The routes of these resources."""
-        table = [
-            ("GET", "/records", self.records),
-            ("GET", f"/records/{RECORD_PATH}", self.record),
-            ("GET", f"/versions/{RECORD_PATH}", self.versions),
+        services = self._services
+        record = Shape(kind=Change, beside={"deleted": bool})
+        version = Shape(kind=Change, beside={"stale": bool})
+        asked = [CONNECTION, TENANT, TYPE, flag("deleted"), text("search", "Beginning of an id."), AFTER, LIMIT]
+        return [
+            endpoint(services, "GET", "/records", self.records, query=asked, answer=record.listed(position=int)),
+            endpoint(services, "GET", f"/records/{RECORD_PATH}", self.record, answer=record),
+            endpoint(services, "GET", f"/versions/{RECORD_PATH}", self.versions, answer=version.listed()),
         ]
-        return [endpoint(self._services, method, path, handler) for method, path, handler in table]
 
     async def records(self, request: Request, caller: Caller) -> Any:
         """Current records. `position` is where the feed stood before this page was read: whoever lists all records

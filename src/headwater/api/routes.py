@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
-from starlette.routing import BaseRoute, Mount
+from starlette.requests import Request
+from starlette.routing import BaseRoute, Mount, Route
 
-from headwater.api.access import Guard
+from headwater.api.access import Caller, Guard
 from headwater.api.acts import ActResource
 from headwater.api.changes import ChangeResource
 from headwater.api.deliveries import DeliveryResource
 from headwater.api.deployments import DeploymentResource
-from headwater.api.endpoint import MakeDesk, PageOnDemand, Services
+from headwater.api.endpoint import Endpoint, MakeDesk, PageOnDemand, Services, endpoint
 from headwater.api.keys import KeyResource
+from headwater.api.openapi import document
 from headwater.api.problem import EXCEPTION_HANDLERS
+from headwater.api.query import Query
 from headwater.api.records import RecordResource
 from headwater.api.runs import RunResource
 from headwater.api.streams import StreamResource
@@ -37,6 +40,7 @@ def routes(
     connector_names: Mapping[str, str] | None = None,
     deployer: Deployer | None = None,
     make_desk: MakeDesk | None = None,
+    version: str = "",
 ) -> list[BaseRoute]:
     """The HTTP API; `one_page` adds the sync route, `deployer` the deploying, `connector_names` maps keys to names."""
     services = Services(
@@ -59,6 +63,19 @@ def routes(
         KeyResource(services),
     )
     table: list[BaseRoute] = [route for resource in resources for route in resource.routes()]
+    table.append(_described(services, table, version))
     api = Starlette(routes=table, exception_handlers=dict(EXCEPTION_HANDLERS))
     api.router.redirect_slashes = False
     return [Mount(PREFIX, app=api)]
+
+
+def _described(services: Services, routes: Sequence[BaseRoute], version: str) -> Route:
+    operations = [one.operation for one in routes if isinstance(one, Endpoint)]
+    described = document(operations, version=version, prefix=PREFIX)
+
+    async def openapi(request: Request, caller: Caller) -> Any:  # noqa: ARG001  a handler's shape
+        """The OpenAPI document of this API."""
+        Query(request).done()
+        return described
+
+    return endpoint(services, "GET", "/openapi.json", openapi)

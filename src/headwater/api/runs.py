@@ -13,10 +13,23 @@ from starlette.routing import Route
 
 from headwater.api.access import Caller, selected, visible_connection
 from headwater.api.endpoint import Services, endpoint, entry_of, listing, newest
+from headwater.api.operation import (
+    AFTER_ID,
+    CONNECTION,
+    LIMIT,
+    PARTITION,
+    STREAM,
+    TENANT,
+    Shape,
+    choice,
+    instant,
+    number,
+    text,
+)
 from headwater.api.problem import ProblemError, not_found
 from headwater.api.query import Query
 from headwater.errors import UsageError
-from headwater.run import CURSOR_BYTES_MAX, Run, RunState, Window
+from headwater.run import CURSOR_BYTES_MAX, Backfill, BackfillWindow, PageRow, RequestLog, Run, RunState, Window
 
 PAGE_RECORDS_MAX = 10_000  # of one page on demand
 
@@ -31,15 +44,38 @@ class RunResource:
 
     def routes(self) -> list[Route]:
         """The routes of these resources."""
-        table = [
-            ("GET", "/runs", self.runs),
-            ("GET", "/runs/{id:int}", self.run),
-            ("GET", "/backfills", self.backfills),
-            ("GET", "/backfills/{id:int}", self.backfill),
-        ]
+        services = self._services
+        state = choice("state", [one.value for one in RunState])
+        run, backfill = Shape(kind=Run), Shape(kind=Backfill)
+        pages = {"page_list": list[PageRow], "requests": list[RequestLog]}
+        routes = [
+            endpoint(
+                services, "GET", "/runs", self.runs,
+                query=[CONNECTION, TENANT, STREAM, state, number("backfill_id"), AFTER_ID, LIMIT], answer=run.listed(),
+            ),
+            endpoint(services, "GET", "/runs/{id:int}", self.run, answer=Shape(kind=Run, beside=pages)),
+            endpoint(
+                services, "GET", "/backfills", self.backfills, query=[CONNECTION, TENANT, STREAM, AFTER_ID, LIMIT],
+                answer=backfill.listed(),
+            ),
+            endpoint(
+                services, "GET", "/backfills/{id:int}", self.backfill,
+                answer=Shape(kind=Backfill, beside={"map": list[BackfillWindow]}),
+            ),
+        ]  # fmt: skip
         if self._services.one_page is not None:
-            table.append(("POST", "/connections/{key}/sync/{stream}", self.sync))
-        return [endpoint(self._services, method, path, handler) for method, path, handler in table]
+            span = [instant("from", "Beginning of a span to ask for."), instant("to", "Its end.")]
+            limit = number("limit", "Records at most.", low=1, high=PAGE_RECORDS_MAX)
+            page = {
+                "stream": str, "imported": int, "unchanged": int, "failed": int, "cursor": str | None, "hasMore": bool,
+            }  # fmt: skip
+            routes.append(
+                endpoint(
+                    services, "POST", "/connections/{key}/sync/{stream}", self.sync,
+                    query=[*span, text("cursor", "Where to go on."), PARTITION, limit], answer=Shape(beside=page),
+                )
+            )  # fmt: skip
+        return list(routes)
 
     async def runs(self, request: Request, caller: Caller) -> Any:
         """Runs, newest first."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -12,11 +14,12 @@ from starlette.routing import Route
 
 from headwater import health
 from headwater.acts.connections import REASON_CHARACTERS_MAX, PauseConnection, ResumeConnection
-from headwater.acts.streams import PAGES_MAX, PauseStream, ResumeStream, TriggerRun
+from headwater.acts.streams import Pages, PauseStream, ResumeStream, TriggerRun
 from headwater.api.access import Caller, selected, visible, visible_connection
 from headwater.api.acts import performed
 from headwater.api.endpoint import Services, endpoint, json_response
-from headwater.api.problem import ProblemError, not_found
+from headwater.api.operation import AFTER, CONNECTION, LIMIT, PARTITION, TENANT, Shape, choice
+from headwater.api.problem import not_found
 from headwater.api.query import Query, json_body
 from headwater.health import Status, StreamReport
 from headwater.intention import LIST_LIMIT_MAX
@@ -34,8 +37,23 @@ class Pause(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 class Trigger(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """A run that an operator wants now."""
 
-    pages_limit: int | None = None  # stop after so many pages, with success
+    pages_limit: Pages | None = None  # stop after so many pages, with success
     allow_deletes: bool = False  # release the mass-delete brake for this run
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConnectionEntry:
+    """A connection with the sentence that sums it up."""
+
+    key: str
+    connector: str
+    tenant: str | None
+    summary: str
+    statuses: Mapping[Status, int]
+    paused_at: datetime | None
+    paused_reason: str | None
+    needs_attention: bool
+    created_at: datetime
 
 
 class StreamResource:
@@ -48,17 +66,33 @@ class StreamResource:
 
     def routes(self) -> list[Route]:
         """The routes of these resources."""
-        table = [
-            ("GET", "/streams", self.streams),
-            ("GET", "/connections", self.connections),
-            ("GET", STREAM_PATH, self.stream),
-            ("POST", STREAM_PATH + "/pause", self.pause_stream),
-            ("POST", STREAM_PATH + "/resume", self.resume_stream),
-            ("POST", STREAM_PATH + "/runs", self.trigger),
-            ("POST", "/connections/{key}/pause", self.pause),
-            ("POST", "/connections/{key}/resume", self.resume),
-        ]
-        return [endpoint(self._services, method, path, handler) for method, path, handler in table]
+        services = self._services
+        one: dict[str, Any] = {"query": [PARTITION], "answer": Shape(kind=StreamReport)}
+        status = choice("status", [one.value for one in Status])
+        streams = Shape(kind=StreamReport).listed(statuses=dict[Status, int], at=datetime)
+        connection = Shape(kind=ConnectionEntry)
+        paused = Shape(beside={"key": str, "paused_at": datetime | None, "paused_reason": str | None})
+        started: dict[str, Any] = {
+            "query": [PARTITION],
+            "body": Trigger,
+            "answer": Shape(beside={"run_id": int}),
+            "status": 202,
+        }
+        return [
+            endpoint(
+                services, "GET", "/streams", self.streams, query=[CONNECTION, TENANT, status, AFTER, LIMIT],
+                answer=streams,
+            ),
+            endpoint(
+                services, "GET", "/connections", self.connections, query=[TENANT], answer=connection.listed()
+            ),
+            endpoint(services, "GET", STREAM_PATH, self.stream, **one),
+            endpoint(services, "POST", STREAM_PATH + "/pause", self.pause_stream, **one),
+            endpoint(services, "POST", STREAM_PATH + "/resume", self.resume_stream, **one),
+            endpoint(services, "POST", STREAM_PATH + "/runs", self.trigger, **started),
+            endpoint(services, "POST", "/connections/{key}/pause", self.pause, body=Pause, answer=paused),
+            endpoint(services, "POST", "/connections/{key}/resume", self.resume, answer=paused),
+        ]  # fmt: skip
 
     async def streams(self, request: Request, caller: Caller) -> Any:
         """Every stream with its verdict, by connection and name."""
@@ -90,17 +124,17 @@ class StreamResource:
                 continue
             own = [report for report in reports if report.connection == key]
             entries.append(
-                {
-                    "key": key,
-                    "connector": one.connector,
-                    "tenant": one.tenant,
-                    "summary": health.connection_summary(self._services.connector_name(one.connector), key, own),
-                    "statuses": health.status_counts(own),
-                    "paused_at": one.paused_at,
-                    "paused_reason": one.paused_reason,
-                    "needs_attention": one.needs_attention,
-                    "created_at": one.created_at,
-                }
+                ConnectionEntry(
+                    key=key,
+                    connector=one.connector,
+                    tenant=one.tenant,
+                    summary=health.connection_summary(self._services.connector_name(one.connector), key, own),
+                    statuses=health.status_counts(own),
+                    paused_at=one.paused_at,
+                    paused_reason=one.paused_reason,
+                    needs_attention=one.needs_attention,
+                    created_at=one.created_at,
+                )
             )
         return {"data": entries, "next_cursor": None}
 
@@ -112,8 +146,6 @@ class StreamResource:
         """Make a run that waits to be admitted."""
         state = await self._one(request, caller)
         wanted = await json_body(request, Trigger)
-        if wanted.pages_limit is not None and not 1 <= wanted.pages_limit <= PAGES_MAX:
-            raise ProblemError(400, "`pages_limit` is no positive number.", code="request.body")
         act = TriggerRun(**_words(state), pages_limit=wanted.pages_limit, allow_deletes=wanted.allow_deletes)
         done = await performed(self._services, caller, act)
         run_id = done.value["run_id"]
@@ -134,12 +166,14 @@ class StreamResource:
 
     async def pause(self, request: Request, caller: Caller) -> Any:
         """Pause a connection; its deliveries are still stored."""
+        Query(request).done()
         stored = await visible_connection(caller, self._store, request.path_params["key"])
         reason = (await json_body(request, Pause)).reason.strip()[:REASON_CHARACTERS_MAX] or Pause().reason
         return (await performed(self._services, caller, PauseConnection(connection=stored.key, reason=reason))).value
 
     async def resume(self, request: Request, caller: Caller) -> Any:
         """Undo a connection's pause, of either kind."""
+        Query(request).done()
         stored = await visible_connection(caller, self._store, request.path_params["key"])
         return (await performed(self._services, caller, ResumeConnection(connection=stored.key))).value
 
