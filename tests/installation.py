@@ -139,6 +139,8 @@ async def _deploy(store):
 
 
 async def _manage(world, other):
+    await world.store.claim_answer(KEY_HASH, SESSION_HASH, at=at(500), kept_after=at(-1), silent_since=at(0))
+    await world.store.keep_answer(KEY_HASH, status=201, location=ODD, body=b"{}")
     (waiting, *_) = await world.store.quarantined(connection="acme")
     await world.store.drop_quarantined([waiting.id])
     await world.store.set_position("warehouse", 7, at=at(500))

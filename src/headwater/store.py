@@ -48,6 +48,7 @@ from headwater.record import (
     Record,
     Version,
 )
+from headwater.repetition import AnswerStore
 from headwater.run import (
     Backfill,
     BackfillState,
@@ -380,9 +381,7 @@ class RecordStore(Protocol):
 
     async def forget_records(self, connection_id: int, *, type: str | None, limit: int) -> int:
         """Forget at most so many idempotency keys of a connection, or once there are none, records of that type (None:
-        of every type) with all their versions; how many, and 0 when nothing is left: one transaction each time.
-
-        What comes again is created anew. Deliveries, runs and quarantine stay.
+        of every type) with all their versions; how many, 0 when nothing is left. What comes again is created anew.
         """
         ...
 
@@ -437,7 +436,17 @@ class RecordStore(Protocol):
         ...
 
 
-class Store(ConnectionStore, RunStore, BackfillStore, DeliveryStore, RecordStore, BundleStore, AccountStore, Protocol):
+class Store(
+    ConnectionStore,
+    RunStore,
+    BackfillStore,
+    DeliveryStore,
+    RecordStore,
+    BundleStore,
+    AccountStore,
+    AnswerStore,
+    Protocol,
+):
     """Everything durable."""
 
     name: str  # "sqlite" or "postgres"

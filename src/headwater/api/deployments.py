@@ -54,7 +54,15 @@ class DeploymentResource:
             answered: dict[str, Any] = {"answer": Shape(kind=Any), "statuses": (200,), "status": 201, "scope": "deploy"}
             routes += [
                 endpoint(
-                    services, "POST", "/bundles", self.receive, body=bytes, media_type=MEDIA_TYPE, **stored, **answered
+                    services,
+                    "POST",
+                    "/bundles",
+                    self.receive,
+                    body=bytes,
+                    media_type=MEDIA_TYPE,
+                    body_bytes_max=ARCHIVE_BYTES_MAX,
+                    **stored,
+                    **answered,
                 ),
                 endpoint(services, "POST", "/deployments", self.deploy, body=Wanted, **answered),
             ]

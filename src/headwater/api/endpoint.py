@@ -14,8 +14,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from headwater.acts.act import Desk
+from headwater.api import idempotency
 from headwater.api.access import Caller, Guard, Scope
+from headwater.api.idempotency import once
 from headwater.api.operation import Operation
+from headwater.api.problem import ProblemError
 from headwater.clock import Clock
 from headwater.run import Window
 from headwater.store import Store
@@ -117,6 +120,20 @@ def endpoint(
     async def answer(request: Request) -> Response:
         caller = await services.guard(request)
         caller.require(needed)
+        if method == "POST" and operation.is_repeatable:
+            return await once(
+                request,
+                caller,
+                lambda: carry_out(request, caller),
+                store=services.store,
+                clock=services.clock,
+                body_bytes_max=operation.body_bytes_max,
+            )
+        if idempotency.HEADER in request.headers and method == "POST":
+            raise ProblemError(400, "This answer holds a secret, and is not kept.", hint="Leave `Idempotency-Key` out.")
+        return await carry_out(request, caller)
+
+    async def carry_out(request: Request, caller: Caller) -> Response:
         value = await handler(request, caller)
         return value if isinstance(value, Response) else json_response(value)
 

@@ -51,7 +51,7 @@ class KeyResource:
                 answer=Shape(beside={"data": Shape(kind=ApiKey, is_list=True)}),
             ),
             endpoint(
-                services, "POST", "/keys", self.create, scope="admin", body=NewKey, status=201,
+                services, "POST", "/keys", self.create, scope="admin", body=NewKey, status=201, is_repeatable=False,
                 answer=Shape(beside={"key": str, "api_key": Shape(kind=ApiKey)}),
             ),
             endpoint(services, "DELETE", "/keys/{key:int}", self.revoke, scope="admin", status=204),

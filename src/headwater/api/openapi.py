@@ -124,7 +124,7 @@ def _operation(one: Operation, types: _Types) -> dict[str, Any]:
         "parameters": [*_path_parameters(one.path), *[_query_parameter(each) for each in one.query]],
         "responses": _responses(one, types),
     }
-    if one.method == "POST":
+    if one.method == "POST" and one.is_repeatable:
         made["parameters"].append(IDEMPOTENCY_KEY)
     if one.body is not None:
         schema = {"type": "string", "format": "binary"} if one.body is bytes else types.of(one.body)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from headwater.api.access import Scope
-from headwater.api.query import INTEGER_MAX
+from headwater.api.query import BODY_BYTES_MAX, INTEGER_MAX
 from headwater.intention import LIST_LIMIT, LIST_LIMIT_MAX
 
 Schema = Mapping[str, Any]
@@ -49,6 +49,8 @@ class Operation:
     query: Sequence[Parameter] = ()
     body: Any = None  # a type, or None
     media_type: str = "application/json"  # of the body
+    body_bytes_max: int = BODY_BYTES_MAX
+    is_repeatable: bool = True  # False: its answer holds a secret, and is not kept for an idempotency key
     answer: Shape | None = None  # None: no content
     status: int = 200
     statuses: Sequence[int] = ()  # of other successes, with the same shape

@@ -15,6 +15,7 @@ from types import ModuleType
 from headwater.testing.clock import FakeClock
 from headwater.testing.conformance import (
     accounts,
+    answers,
     audit,
     backfills,
     bundles,
@@ -29,7 +30,7 @@ from headwater.testing.conformance.world import StoreFactory, World
 
 Check = Callable[[World], Awaitable[None]]
 
-_MODULES = (accounts, audit, backfills, bundles, connections, deliveries, emissions, records, runs, ticks)
+_MODULES = (accounts, answers, audit, backfills, bundles, connections, deliveries, emissions, records, runs, ticks)
 
 
 def _checks(module: ModuleType) -> Mapping[str, Check]:

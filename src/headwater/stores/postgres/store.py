@@ -21,6 +21,7 @@ from headwater.node import Node, Topic
 from headwater.record import Emission
 from headwater.stores.postgres import (
     accounts,
+    answers,
     backfills,
     bundles,
     connections,
@@ -177,6 +178,9 @@ class PostgresStore:
     record = _reads(records.record)
     versions = _reads(records.versions)
     versions_of_delivery = _reads(records.versions_of_delivery)
+    claim_answer = _writes(answers.claim_answer)
+    keep_answer = _writes(answers.keep_answer)
+    release_answer = _writes(answers.release_answer)
     populations = _reads(records.populations)
     forget_records = _writes(forget.forget_records)
     changes = _reads(records.changes)

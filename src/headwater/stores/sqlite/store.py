@@ -22,6 +22,7 @@ from headwater.errors import StoreUnavailableError
 from headwater.intention import CommitResult, DeliveryCommit, Finding, PageCommit, Purged
 from headwater.stores.sqlite import (
     accounts,
+    answers,
     backfills,
     bundles,
     connections,
@@ -171,6 +172,9 @@ class SQLiteStore:
     record = _reads(records.record)
     versions = _reads(records.versions)
     versions_of_delivery = _reads(records.versions_of_delivery)
+    claim_answer = _writes(answers.claim_answer)
+    keep_answer = _writes(answers.keep_answer)
+    release_answer = _writes(answers.release_answer)
     populations = _reads(records.populations)
     forget_records = _writes(forget.forget_records)
     changes = _reads(records.changes)
