@@ -210,6 +210,24 @@ def test_a_test_event_goes_the_way_of_the_providers(tmp_path):
     visit(tmp_path, story)
 
 
+def test_the_system_tells_what_runs_and_examines_its_store(tmp_path):
+    async def story(house, browser, _):
+        (tmp_path / "broken").mkdir()
+        (tmp_path / "broken" / "connector.py").write_text("nonsense(")
+        await house.platform.load_project(tmp_path / "broken")
+        page = (await browser.get("/system")).text
+        assert "shop" in page
+        twin = (await browser.get("/system?format=json")).json()
+        assert twin["store"] == "sqlite"
+        assert [(one["key"], one["connections"]) for one in twin["connectors"]] == [("shop", 1)]
+        assert twin["refused"][0]["path"].endswith("broken")
+        done = await send(browser, "/account", "/acts/system.examine")
+        assert "All is well." in done.text
+        assert "integrity" in done.text
+
+    visit(tmp_path, story)
+
+
 def test_a_run_that_was_asked_for_is_carried_out(tmp_path):
     async def story(house, browser, _):
         asked = await send(browser, "/connections/acme/streams/customers", "/acts/runs.trigger", **THIS)

@@ -19,6 +19,7 @@ from headwater.acts.streams import (
     TriggerRun,
     TryRun,
 )
+from headwater.acts.system import ExamineStore
 
 ACTS: Mapping[str, type[Act]] = {
     one.name: one
@@ -26,6 +27,6 @@ ACTS: Mapping[str, type[Act]] = {
         TriggerRun, TryRun, PauseStream, ResumeStream, CancelRun, SetCheckpoint, ResetCheckpoint,
         PauseConnection, ResumeConnection, TestConnection, ForgetRecords,
         StartBackfill, PauseBackfill, ResumeBackfill, CancelBackfill, RetryWindows,
-        SendEvent, ReplayDeliveries, CancelReplay, ReleaseQuarantined, RepairQuarantined, DropQuarantined,
+        SendEvent, ReplayDeliveries, CancelReplay, ReleaseQuarantined, RepairQuarantined, DropQuarantined, ExamineStore,
     )
 }  # fmt: skip

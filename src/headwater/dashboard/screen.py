@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
 
@@ -51,12 +52,31 @@ NAVIGATION = (
 NEEDED: Mapping[str, Scope] = {"/audit": "operate"}
 
 
+class Refused(Protocol):
+    """A connector project that is not loaded."""
+
+    @property
+    def path(self) -> Path:
+        """Its folder."""
+        ...
+
+    @property
+    def lines(self) -> Sequence[str]:
+        """Why."""
+        ...
+
+
 class Installation(Protocol):
     """What the process around the store knows: which connectors are loaded, and where their webhooks arrive."""
 
     @property
     def projects(self) -> Mapping[str, Project]:
         """The loaded connectors, by key."""
+        ...
+
+    @property
+    def refused(self) -> Sequence[Refused]:
+        """Connector projects that did not pass their check."""
         ...
 
     @property

@@ -28,6 +28,7 @@ from headwater.dashboard import (
     records,
     runs,
     stream,
+    system,
 )
 from headwater.dashboard.page import Pages
 from headwater.dashboard.screen import Installation, Screens
@@ -45,6 +46,7 @@ SCREENS: Sequence[Callable[[Screens], Sequence[BaseRoute]]] = (
     backfills.routes,
     quarantine.routes,
     activity.routes,
+    system.routes,
     acts.routes,
     login.routes,
     accounts.routes,
