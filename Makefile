@@ -6,8 +6,10 @@ ARGS ?=
 
 CYCLES ?= 500
 ACTS ?= 10
+SEEDS ?= 200
+SEED ?=
 
-.PHONY: demo cluster test lint types layers tests test-cluster crash bench requirements clean
+.PHONY: demo cluster test lint types layers tests test-cluster crash simulate bench requirements clean
 
 $(VENV)/.ready: requirements/dev.txt pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
@@ -48,6 +50,9 @@ test-cluster: $(VENV)/.ready
 
 crash: $(VENV)/.ready
 	$(BIN)/python tests/crash/cycles.py --cycles $(CYCLES) $(ARGS)
+
+simulate: $(VENV)/.ready
+	$(BIN)/python tests/simulation/two_accounts.py $(if $(SEED),--seed $(SEED),--seeds $(SEEDS)) $(ARGS)
 
 bench: .venv-bench/.ready
 	.venv-bench/bin/python bench/run.py $(ARGS)

@@ -106,18 +106,21 @@ class Writer:
 
     def _run(self) -> None:
         ahead: Operation | None = None
-        while True:
-            first = ahead or self._queue.get()
-            if first is None:
-                break
-            batch, ahead, closing = self._gather(first)
-            self._carry_out([operation for operation in batch if not operation.future.cancelled()])
-            with self._lock:
-                self._waiting -= len(batch)
-            _resolve_all(batch)
-            if closing:
-                break
+        closing = False
+        while not closing and (first := ahead or self._queue.get()) is not None:
+            ahead, closing = self.turn(first)
         self._db.close()
+
+    def turn(self, first: Operation) -> tuple[Operation | None, bool]:
+        """One transaction: `first` and whatever waits behind it. An operation that found no room in it, and whether
+        the writer is to close.
+        """
+        batch, ahead, closing = self._gather(first)
+        self._carry_out([operation for operation in batch if not operation.future.cancelled()])
+        with self._lock:
+            self._waiting -= len(batch)
+        _resolve_all(batch)
+        return ahead, closing
 
     def _gather(self, first: Operation) -> tuple[list[Operation], Operation | None, bool]:
         batch, weight = [first], first.weight

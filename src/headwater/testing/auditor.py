@@ -1,0 +1,267 @@
+"""Looks into the file after every transaction and says which invariant of `docs/architecture.md` it breaks."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from headwater.intention import CommitResult, DeliveryCommit, PageCommit
+from headwater.record import Emission
+from headwater.stores.sqlite.writer import SINGLE, Operation
+from headwater.testing.history import History
+from headwater.testing.virtual import Owner
+
+HASH_BYTES = 16  # an emission's body begins with its content's hash
+
+Place = tuple[int, int, str]  # connection, type, source id
+
+
+@dataclass
+class _Known:
+    """A record as its versions so far tell."""
+
+    version: int = 0
+    content: tuple[int, bytes] | None = None  # of the current version: deleted, hash
+    as_of: int = 0
+
+
+@dataclass
+class _Seen:
+    """What the last look saw."""
+
+    data_version: int = -1
+    sequence: int = 0
+    records: dict[Place, _Known] = field(default_factory=dict)
+    epochs: dict[int, int] = field(default_factory=dict)  # by stream
+    cursors: dict[int, str | None] = field(default_factory=dict)
+    deliveries: int = 0
+    delivery_id: int = 0
+    pages: set[tuple[int, int]] = field(default_factory=set)  # run, number
+    done: set[int] = field(default_factory=set)  # deliveries that ever were
+
+
+class Auditor:
+    """Reads the store's file by a connection of its own; what it finds goes into the history."""
+
+    def __init__(self, path: Path, history: History) -> None:
+        self._path = str(path)
+        self._db = apsw.Connection(self._path, flags=apsw.SQLITE_OPEN_READWRITE)
+        self._db.execute("PRAGMA query_only = ON")
+        self._history = history
+        self._seen = _Seen()
+        self._acked: dict[str, float] = {}
+        self.forged: set[str] = set()  # ids of deliveries with a wrong signature
+        self.belongs: Callable[[int, str], bool] = lambda connection_id, source_id: True  # noqa: ARG005
+        self._look()
+
+    @property
+    def acked(self) -> int:
+        """How many deliveries were answered 2xx."""
+        return len(self._acked)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._db.close()
+
+    def answered(self, provider_id: str, status: int) -> None:
+        """Note what a delivery was answered: Invariants 1 and 11."""
+        if not 200 <= status < 300:
+            return
+        if provider_id in self.forged:
+            self._history.violated(f"11: the forged delivery {provider_id} was answered {status}")
+        self._acked[provider_id] = 0.0
+        if not self._rows("SELECT 1 FROM deliveries WHERE provider_id = ?", provider_id):
+            self._history.violated(f"1: {provider_id} was answered {status} and is not stored")
+
+    def committed(self, process: Owner | None, batch: Sequence[Operation]) -> None:
+        """Look at what a transaction did; it may have died before or after its commit."""
+        (version,) = self._rows("PRAGMA data_version")[0]
+        if version == self._seen.data_version:
+            return
+        self._seen.data_version = version
+        who = process.name if process else "command"
+        before = self._seen
+        epochs, cursors = dict(before.epochs), dict(before.cursors)
+        self._look()
+        pages = [one.work for one in batch if isinstance(one.work, PageCommit) and isinstance(one.result, CommitResult)]
+        done = [one for op in batch if isinstance(op.work, Sequence) for one in op.work]
+        kept = [page for page in pages if self._is_new(page)]
+        for page in kept:
+            self._kept_page(page, epochs)
+        for commit in done:
+            if isinstance(commit, DeliveryCommit) and commit.claim.id in self._seen.done:
+                self._emissions(commit.claim.connection_id, commit.emissions, f"delivery {commit.claim.id}")
+        if not any(one.kind is SINGLE or one.kind.group is None for one in batch):
+            self._checkpoints(kept, cursors)
+        self._history.note(who, f"commit of {len(batch)}: to {self._seen.sequence}, {len(kept)} pages")
+
+    def whole(self) -> None:
+        """The slow checks, of all that is stored: Invariants 1, 2, 3, 5."""
+        stored = {one for (one,) in self._rows("SELECT provider_id FROM deliveries")}
+        if lost := sorted(self._acked.keys() - stored):
+            self._history.violated(f"1: {len(lost)} acked deliveries are gone: {lost[:3]}")
+        if orphans := self._rows(
+            "SELECT hex(key) FROM emission_keys k WHERE NOT EXISTS (SELECT 1 FROM versions v"
+            " WHERE v.connection_id = k.connection_id AND v.hash = k.hash) LIMIT 3"
+        ):
+            self._history.violated(f"3: idempotency keys without their work: {orphans}")
+        if early := [
+            one
+            for (one,) in self._rows("SELECT DISTINCT delivery_id FROM emission_keys WHERE delivery_id IS NOT NULL")
+            if one not in self._seen.done
+        ]:
+            self._history.violated(f"3: keys of deliveries that were never done: {early[:3]}")
+        rows = self._rows("SELECT connection_id, type_id, source_id, version, deleted, hash FROM records")
+        found = {(row[0], row[1], row[2]): (row[3], (row[4], row[5])) for row in rows}
+        told = {place: (one.version, one.content) for place, one in self._seen.records.items()}
+        if found != told:
+            odd = [place for place in found.keys() | told.keys() if found.get(place) != told.get(place)]
+            first = min(odd)
+            self._history.violated(
+                f"2: {len(odd)} records are not what their versions made them: {first} is {found.get(first)},"
+                f" not {told.get(first)}"
+            )
+
+    def newest_run(self) -> int:
+        """The id of the newest run; 0 where there is none."""
+        return int(self._rows("SELECT coalesce(max(id), 0) FROM runs")[0][0])
+
+    def left(self, after: int) -> dict[str, int]:
+        """What waits still: deliveries, and poll streams that no run newer than `after` polled to its end."""
+        asked = {
+            "deliveries": "SELECT count(*) FROM deliveries WHERE state = 'pending' AND ? > -1",
+            "streams": "SELECT count(*) FROM streams WHERE mode = 'poll' AND NOT EXISTS (SELECT 1 FROM runs"
+            " WHERE stream_id = streams.id AND state = 'succeeded' AND runs.id > ?)",
+        }
+        found = {what: self._rows(sql, after)[0][0] for what, sql in asked.items()}
+        return {what: count for what, count in found.items() if count}
+
+    def records(self) -> list[tuple[Any, ...]]:
+        """Every record as it stands, with its payload: connection key, type, source id, deleted, payload, version."""
+        return self._rows(
+            "SELECT c.key, t.name, r.source_id, r.deleted, v.payload, r.version FROM records r"
+            " JOIN types t ON t.id = r.type_id JOIN connections c ON c.id = r.connection_id"
+            " JOIN versions v ON v.sequence = r.sequence ORDER BY 1, 2, 3"
+        )
+
+    def dead(self) -> list[tuple[Any, ...]]:
+        """Deliveries that were given up: id, error."""
+        return self._rows("SELECT id, error FROM deliveries WHERE state = 'dead'")
+
+    def digest(self) -> str:
+        """A hash of what is stored, but for what is random by right (endpoint ids, ciphertexts)."""
+        digest = blake2b(digest_size=HASH_BYTES)
+        for table in ("records", "versions", "deliveries", "runs", "pages", "emission_keys", "streams"):
+            columns = [row[1] for row in self._rows(f"PRAGMA table_info({table})") if row[1] != "traceback"]
+            for row in self._rows(f"SELECT {', '.join(columns)} FROM {table} ORDER BY 1, 2, 3"):  # noqa: S608  our own
+                digest.update(repr(row).encode())
+        return digest.hexdigest()
+
+    def lapse_leases(self) -> None:
+        """Let every lease and claim run out."""
+        with contextlib.closing(apsw.Connection(self._path)) as db:
+            db.execute("UPDATE runs SET lease_until = 0 WHERE state = 'running'")
+            db.execute("UPDATE deliveries SET lease_until = 0 WHERE state = 'pending' AND lease_until IS NOT NULL")
+
+    def _look(self) -> None:
+        self._versions()
+        self._deliveries()
+        for stream_id, epoch, cursor in self._rows("SELECT id, epoch, cursor FROM streams"):
+            if epoch < self._seen.epochs.get(stream_id, 0):
+                self._history.violated(f"9: the epoch of stream {stream_id} fell to {epoch}")
+            self._seen.epochs[stream_id], self._seen.cursors[stream_id] = epoch, cursor
+
+    def _versions(self) -> None:
+        for sequence, connection, kind, source, number, deleted, stale, as_of, content in self._rows(
+            "SELECT sequence, connection_id, type_id, source_id, version, deleted, stale, as_of, hash"
+            " FROM versions WHERE sequence > ? ORDER BY sequence",
+            self._seen.sequence,
+        ):
+            self._seen.sequence = sequence
+            known = self._seen.records.setdefault((connection, kind, source), _Known())
+            if number != known.version + 1:
+                self._history.violated(f"2: version {number} of {source} follows {known.version}")
+            known.version = number
+            if not self.belongs(connection, source):
+                self._history.violated(f"10: {source} is not of connection {connection}")
+            if stale:
+                if as_of > self._record_as_of(connection, kind, source):
+                    self._history.violated(f"8: version {number} of {source} is newer than the current one, and stale")
+                continue
+            if (deleted, content) == known.content:
+                self._history.violated(f"2: version {number} of {source} took effect twice")
+            if as_of < known.as_of:
+                self._history.violated(f"8: version {number} of {source} is older than the one it replaced")
+            known.content, known.as_of = (deleted, content), as_of
+
+    def _record_as_of(self, connection_id: int, type_id: int, source_id: str) -> int:
+        # Renewed, without a version, when what is known is seen again later.
+        ((as_of,),) = self._rows(
+            "SELECT as_of FROM records WHERE connection_id = ? AND type_id = ? AND source_id = ?",
+            connection_id, type_id, source_id,
+        )  # fmt: skip
+        return int(as_of)
+
+    def _deliveries(self) -> None:
+        ((count,),) = self._rows("SELECT count(*) FROM deliveries")
+        if count < self._seen.deliveries:
+            self._history.violated(f"5: {self._seen.deliveries - count} deliveries vanished")
+        self._seen.deliveries = count
+        for delivery_id, provider_id in self._rows(
+            "SELECT id, provider_id FROM deliveries WHERE id > ? ORDER BY id", self._seen.delivery_id
+        ):
+            self._seen.delivery_id = delivery_id
+            if provider_id in self.forged:
+                self._history.violated(f"11: the forged delivery {provider_id} is stored")
+        self._seen.done |= {one for (one,) in self._rows("SELECT id FROM deliveries WHERE state = 'done'")}
+
+    def _is_new(self, page: PageCommit) -> bool:
+        """Whether the page is stored since this look; one that is stored already came of an attempt before."""
+        key = page.ref.run_id, page.number
+        if key in self._seen.pages or not self._rows("SELECT 1 FROM pages WHERE run_id = ? AND number = ?", *key):
+            return False
+        self._seen.pages.add(key)
+        return True
+
+    def _kept_page(self, page: PageCommit, epochs: dict[int, int]) -> None:
+        ref = page.ref
+        if ref.window_id is None and ref.epoch < epochs.get(ref.stream_id, 0):
+            self._history.violated(
+                f"9: page {page.number} of run {ref.run_id} was committed with the lost epoch {ref.epoch}"
+            )
+        self._emissions(ref.connection_id, page.emissions, f"page {page.number} of run {ref.run_id}")
+
+    def _emissions(self, connection_id: int, emissions: Sequence[Emission], where: str) -> None:
+        for one in emissions:
+            found = self._rows(
+                "SELECT r.as_of, r.hash, r.deleted FROM records r JOIN types t ON t.id = r.type_id"
+                " WHERE r.connection_id = ? AND t.name = ? AND r.source_id = ?",
+                connection_id, one.type, one.source_id,
+            )  # fmt: skip
+            if not found:
+                if not one.deleted:
+                    self._history.violated(f"4: {where} was committed without its {one.type} {one.source_id}")
+                continue
+            as_of, content, deleted = found[0]
+            if as_of < one.as_of and (deleted != one.deleted or (not deleted and content != one.body[:HASH_BYTES])):
+                self._history.violated(f"4: {where} says more of {one.type} {one.source_id} than its record")
+
+    def _checkpoints(self, kept: Sequence[PageCommit], before: dict[int, str | None]) -> None:
+        wanted: dict[int, list[str | None]] = {}
+        for page in kept:
+            if page.advance and page.ref.window_id is None:
+                wanted.setdefault(page.ref.stream_id, []).append(page.cursor)
+        for stream_id, cursor in self._seen.cursors.items():
+            if cursor != before.get(stream_id) and cursor not in wanted.get(stream_id, []):
+                self._history.violated(f"4: the checkpoint of stream {stream_id} moved without a page")
+            if stream_id in wanted and cursor not in (*wanted[stream_id], before.get(stream_id)):
+                self._history.violated(f"4: pages of stream {stream_id} were committed without their checkpoint")
+
+    def _rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        return self._db.execute(sql, values).fetchall()

@@ -1,0 +1,148 @@
+"""The wire between a simulated process and its providers, in memory: slow, lossy, and cut when the process dies."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping
+from contextvars import copy_context
+from dataclasses import dataclass, replace
+from email.utils import format_datetime
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from headwater.clock import Clock
+from headwater.errors import ProviderError
+from headwater.testing.answering import ASGIApp, answering
+from headwater.testing.history import History
+from headwater.testing.virtual import Owner, owner
+from headwater.transport import Headers, Transport, TransportRequest, TransportResponse
+
+PROVIDER_PATIENCE_SECONDS = 20.0  # for the answer to a webhook
+
+
+@dataclass(frozen=True, kw_only=True)
+class WireFaults:
+    """Shares, from 0 to 1, of the requests to a provider that go wrong on their way."""
+
+    latency_seconds: float = 0.2  # each way takes up to so long
+    refused: float = 0.0  # never got there
+    lost: float = 0.0  # carried out, and the answer lost
+    cut: float = 0.0  # answered with the first half of its body
+    slow: float = 0.0  # answered after up to `slow_seconds`
+    slow_seconds: float = 90.0
+
+
+class Reachable(Protocol):
+    """A process as the network sees it."""
+
+    owner: Owner
+    asgi: ASGIApp | None  # None: it does not listen yet
+
+
+class Network:
+    """Who answers at which host, and what goes wrong between."""
+
+    def __init__(self, chance: random.Random, clock: Clock, history: History) -> None:
+        self._chance = chance
+        self._clock = clock
+        self._history = history
+        self._world = copy_context()
+        self._open: dict[int, list[asyncio.Future[Any]]] = {}  # requests to a process, by its identity
+        self._answering: set[asyncio.Task[None]] = set()
+        self.faults = WireFaults()
+        self.hosts: dict[str, Transport] = {}
+        self.process: Reachable | None = None  # the one that listens
+        self.on_answer: Callable[[str, Mapping[str, str], bytes, int], None] = lambda *_: None
+
+    async def transport(self, request: TransportRequest) -> TransportResponse:
+        """What a process sends its requests by."""
+        process = owner()
+        assert process is not None, "a process asks"
+        process.live()
+        faults, chance = self.faults, self._chance
+        await asyncio.sleep(chance.random() * faults.latency_seconds)
+        path = urlsplit(request.url).path
+        if chance.random() < faults.refused:
+            self._history.note("wire", f"{request.method} {path} refused")
+            raise ProviderError("The provider refused the connection.")
+        process.live()
+        host = self.hosts[urlsplit(request.url).netloc]
+        asking = asyncio.get_running_loop().create_task(self._asked(host, request), context=self._world.copy())
+        asking.add_done_callback(_taken)
+        response = await asyncio.shield(asking)
+        wait = chance.random() * (faults.slow_seconds if chance.random() < faults.slow else faults.latency_seconds)
+        if request.total_seconds and wait > request.total_seconds:
+            await asyncio.sleep(request.total_seconds)
+            raise ProviderError("The provider took too long.")
+        await asyncio.sleep(wait)
+        if chance.random() < faults.lost:
+            raise ProviderError("The connection was lost before the answer came.")
+        return self._cut(response) if chance.random() < faults.cut else response
+
+    async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> int:
+        """What a provider sends its webhooks by: the status that it was answered. `OSError` where none came."""
+        await asyncio.sleep(self._chance.random() * self.faults.latency_seconds)
+        process = self.process
+        if process is None or process.asgi is None or process.owner.is_dead:
+            raise ConnectionRefusedError("nobody listens")
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[int] = loop.create_future()
+        self._open.setdefault(id(process), []).append(answer)
+        request = TransportRequest(method="POST", url=url, headers=headers, body=body)
+        context = process.owner.context.copy()
+        answering_it = loop.create_task(self._answered(process, request, answer), context=context)
+        self._answering.add(answering_it)
+        answering_it.add_done_callback(self._answering.discard)
+        try:
+            async with asyncio.timeout(PROVIDER_PATIENCE_SECONDS):
+                status = await answer
+        finally:
+            self._open.get(id(process), [answer]).remove(answer)
+        await asyncio.sleep(self._chance.random() * self.faults.latency_seconds)
+        return status
+
+    def cut_off(self, process: Reachable) -> None:
+        """Break every connection to a process: it died."""
+        for answer in self._open.get(id(process), ()):
+            if not answer.done():
+                answer.set_exception(ConnectionResetError("the process died"))
+
+    async def _answered(self, process: Reachable, request: TransportRequest, answer: asyncio.Future[int]) -> None:
+        assert process.asgi is not None, "it listens"
+        asgi = process.asgi
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            async def sent(message: Any) -> None:
+                process.owner.live()
+                await send(message)
+                if message["type"] == "http.response.start":
+                    self.on_answer(request.url, request.headers, request.body, message["status"])
+                    if not answer.done():
+                        answer.set_result(message["status"])
+
+            await asgi(scope, receive, sent)
+
+        try:
+            await answering(app)(request)
+        except (StopIteration, RuntimeError) as error:
+            if not answer.done():
+                answer.set_exception(ConnectionResetError(str(error)))
+
+    async def _asked(self, host: Transport, request: TransportRequest) -> TransportResponse:
+        response = await host(request)
+        self._history.note("wire", f"{request.method} {urlsplit(request.url).path} {response.status}")
+        return self._dated(response)
+
+    def _cut(self, response: TransportResponse) -> TransportResponse:
+        return replace(response, body=response.body[: len(response.body) // 2])
+
+    def _dated(self, response: TransportResponse) -> TransportResponse:
+        # https://www.rfc-editor.org/rfc/rfc9110#field.date: a server that has a clock says what it shows.
+        date = format_datetime(self._clock.now(), usegmt=True)
+        return replace(response, headers=Headers([*response.headers.items(), ("date", date)]))
+
+
+def _taken(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled():
+        task.exception()

@@ -1,0 +1,259 @@
+"""Histories of an installation with two Stripe accounts, each a fake that lives on, in virtual time.
+
+Usage: python tests/simulation/two_accounts.py [--seeds 200] [--first 1] [--seed N] [--seconds 600] [--trace]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import random
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from headwater.canonical.registry import shipped
+from headwater.project import load, unload
+from headwater.testing import provider_webhook
+from headwater.testing.answering import answering
+from headwater.testing.provider import API_KEY, FakeStripe, Faults, WebhookFaults, seed_account
+from headwater.testing.simulation import Plan, Simulation
+from headwater.testing.virtual import VirtualLoop, run_virtual
+
+ROOT = Path(__file__).parent.parent.parent
+PROJECT = ROOT / "connectors" / "stripe"
+SHARED_MEMORY = Path("/dev/shm")
+ACCOUNTS = ("acme", "bolt")
+CUSTOMERS = 25
+ACTS_PER_SECOND = 0.15  # of each account
+RETRY_SECONDS = (5.0, 10.0, 20.0, 30.0) * 50
+FORGED_SECONDS = 40.0  # between two deliveries with a wrong signature
+SCHEDULE = "* * * * *"
+PAGE_RECORDS = 8
+FAULTS = Faults(rate_limited=0.02, failed=0.03, reset=0.01, churn=0.1, latency_seconds=0.3)
+WEBHOOK_FAULTS = WebhookFaults(duplicated=0.15, reordered=0.3, late=0.15, late_seconds=120.0, lost_response=0.1)
+
+
+@dataclass
+class Told:
+    """What one history came to."""
+
+    seed: int
+    hash: str = ""
+    violations: list[str] = field(default_factory=list)
+    kills: Counter[str] = field(default_factory=Counter)
+    acked: int = 0
+    records: int = 0
+    lines: int = 0
+    virtual_seconds: float = 0.0
+    seconds: float = 0.0
+    last_lines: list[str] = field(default_factory=list)
+    replay: str = ""  # the command that does it again
+
+    def __str__(self) -> str:
+        return "\n".join([f"seed {self.seed} broke {len(self.violations)} promises:", *self.violations, self.replay])
+
+
+def projects():
+    """The Stripe connector, loaded anew as in a new process, polling every minute."""
+    project = load(PROJECT)
+    unload(project.package)
+    project = load(PROJECT)
+    polled = [
+        replace(one, schedule=SCHEDULE, page_records=PAGE_RECORDS) if one.mode == "poll" else one
+        for one in project.connector.streams
+    ]
+    return [replace(project, connector=replace(project.connector, streams=tuple(polled)))]
+
+
+class Accounts:
+    """The providers of a history."""
+
+    def __init__(self, simulation: Simulation, seed: int) -> None:
+        self._simulation = simulation
+        self._chance = random.Random(f"forger {seed}")
+        self.fakes = {}
+        for number, key in enumerate(ACCOUNTS):
+            fake = FakeStripe(seed * 10 + number, simulation.world_clock, api_key=f"{API_KEY}_{key}")
+            seed_account(fake, customers=CUSTOMERS)
+            fake.webhooks.post = self._posting(key)
+            self.fakes[key] = fake
+            simulation.network.hosts[f"{key}.stripe.test"] = answering(fake)
+        simulation.network.on_answer = self._answered
+
+    def settings(self, key: str):
+        """What its connection is made of."""
+        return "stripe", {
+            "api_key": self.fakes[key].api_key, "webhook_secret": f"whsec_{key}", "api_base": f"https://{key}.stripe.test",
+        }  # fmt: skip
+
+    def register(self, urls) -> None:
+        """Tell each account where its webhooks go."""
+        self._urls = urls
+        for key, url in urls.items():
+            self.fakes[key].webhooks.register(url, secret=f"whsec_{key}")
+
+    def begin(self):
+        """Everything goes wrong; the tasks of the accounts' lives."""
+        simulation = self._simulation
+        tasks = [asyncio.create_task(self._forge())]
+        for fake in self.fakes.values():
+            fake.faults, fake.webhooks.faults = FAULTS, WEBHOOK_FAULTS
+            tasks.append(asyncio.create_task(fake.webhooks.serve()))
+            tasks.append(asyncio.create_task(fake.activity.serve(simulation.world_clock, per_second=ACTS_PER_SECOND)))
+        return tasks
+
+    def calm(self) -> None:
+        """Nothing goes wrong, and nothing more happens."""
+        for fake in self.fakes.values():
+            fake.activity.stop()
+            fake.faults, fake.webhooks.faults = Faults(), WebhookFaults()
+
+    def waiting(self) -> int:
+        """Webhooks yet to be answered."""
+        return sum(fake.webhooks.waiting for fake in self.fakes.values())
+
+    def owns(self, key: str, source_id: str) -> bool:
+        """Whether that object is, or was, that account's."""
+        return bool(self.fakes[key].ledger.history(source_id))
+
+    def compare(self, records, note) -> int:
+        """Sets equal: each live object of each ledger against the records, by canonical bytes; how many."""
+        stored = {
+            (key, kind, source): bytes(payload) for key, kind, source, deleted, payload, _ in records if not deleted
+        }
+        resources = projects()[0].module("lib.stream").RESOURCES
+        truth = {}
+        for key, fake in self.fakes.items():
+            for resource in resources:
+                encode = shipped()[resource.canonical_type].encode
+                for source, state in fake.ledger.current(resource.stream).items():
+                    truth[key, resource.canonical_type, source] = encode(resource.transform(dict(state)))
+        kinds = {resource.canonical_type for resource in resources}
+        stored = {place: payload for place, payload in stored.items() if place[1] in kinds}
+        for words, places in (
+            ("lost", truth.keys() - stored.keys()),
+            ("should not be", stored.keys() - truth.keys()),
+            ("differ", [place for place in truth.keys() & stored.keys() if truth[place] != stored[place]]),
+        ):
+            if places:
+                note(f"7: {len(places)} records {words}: {sorted(places)[:3]}")
+        return len(truth)
+
+    def _posting(self, key: str):
+        async def post(url, headers, body):
+            status = await self._simulation.network.post(url, headers, body)
+            self._simulation.history.note(key, f"webhook {json.loads(body)['type']} {status}")
+            return status
+
+        return post
+
+    def _answered(self, url, headers, body, status) -> None:
+        self._simulation.auditor.answered(json.loads(body)["id"], status)
+
+    async def _forge(self) -> None:
+        number = 0
+        while True:
+            await asyncio.sleep(self._chance.expovariate(1 / FORGED_SECONDS))
+            number += 1
+            event = {"id": f"evt_forged_{number}", "object": "event", "type": "customer.created", "data": {}}
+            body = json.dumps(event).encode()
+            self._simulation.auditor.forged.add(event["id"])
+            timestamp = str(int(self._simulation.world_clock.now().timestamp()))
+            # By the other account's secret, or by nobody's.
+            url, other = self._urls["acme"], self._chance.choice(("whsec_bolt", "whsec_nobody"))
+            proof = provider_webhook.sign(body, other, timestamp)
+            try:
+                await self._simulation.network.post(url, {"stripe-signature": f"t={timestamp},v1={proof}"}, body)
+            except (OSError, TimeoutError):
+                continue
+
+
+async def history(simulation: Simulation, seed: int, told: Told) -> None:
+    """Trouble, recovery, comparison, replay."""
+    accounts = Accounts(simulation, seed)
+    urls = await simulation.install({key: accounts.settings(key) for key in ACCOUNTS})
+    accounts.register(urls)
+    keys = dict(enumerate(ACCOUNTS, 1))
+    simulation.auditor.belongs = lambda connection_id, source_id: accounts.owns(keys[connection_id], source_id)
+    tasks = accounts.begin()
+    serving = asyncio.create_task(simulation.serve())
+    await simulation.trouble()
+    accounts.calm()
+    tasks[0].cancel()
+    await simulation.settle(accounts.waiting)
+    told.records = accounts.compare(simulation.auditor.records(), simulation.history.violated)
+    if dead := simulation.auditor.dead():
+        simulation.history.violated(f"7: {len(dead)} deliveries are dead: {dead[:2]}")
+    await simulation.replayed()
+    for fake in accounts.fakes.values():
+        fake.webhooks.stop()
+    await simulation.close()
+    await serving
+
+
+def simulate(seed: int, *, plan: Plan | None = None, on_line=None) -> Told:
+    """The history of a seed."""
+    plan = plan or Plan()
+    told = Told(seed=seed, replay=f'make simulate SEED={seed} ARGS="--seconds {plan.seconds:g} --trace"')
+    started = time.perf_counter()
+    usual, provider_webhook.RETRY_SECONDS = provider_webhook.RETRY_SECONDS, RETRY_SECONDS
+    parent = SHARED_MEMORY if SHARED_MEMORY.is_dir() else None
+
+    async def main(loop: VirtualLoop) -> None:
+        simulation = Simulation(loop, Path(folder), seed=seed, load=projects, plan=plan)
+        if on_line:
+            simulation.history.on_line = on_line
+        try:
+            await history(simulation, seed, told)
+        finally:
+            told.hash, told.lines = simulation.history.hash, simulation.history.count
+            told.violations, told.last_lines = simulation.history.violations, list(simulation.history.lines)
+            told.kills, told.virtual_seconds = Counter(simulation.kills), loop.time()
+            told.acked = simulation.auditor.acked if simulation.auditor else 0
+            simulation.release()
+
+    try:
+        with tempfile.TemporaryDirectory(prefix="headwater-simulation-", dir=parent) as folder:
+            run_virtual(main, chance=random.Random(f"loop {seed}"), shuffled=seed % 2 == 0)
+    finally:
+        provider_webhook.RETRY_SECONDS = usual
+    told.seconds = time.perf_counter() - started
+    return told
+
+
+def main() -> int:
+    """See the module."""
+    options = argparse.ArgumentParser()
+    options.add_argument("--seeds", type=int, default=200)
+    options.add_argument("--first", type=int, default=1)
+    options.add_argument("--seed", type=int)
+    options.add_argument("--seconds", type=float, default=Plan().seconds)
+    options.add_argument("--trace", action="store_true")
+    chosen = options.parse_args()
+    seeds = [chosen.seed] if chosen.seed is not None else range(chosen.first, chosen.first + chosen.seeds)
+    plan = Plan(seconds=chosen.seconds)
+    logging.disable(logging.CRITICAL)
+    failed = 0
+    kills: Counter[str] = Counter()
+    for seed in seeds:
+        told = simulate(seed, plan=plan, on_line=print if chosen.trace else None)
+        kills += told.kills
+        print(
+            f"seed {seed}: {told.hash} {told.records} records, {told.acked} acked, {sum(told.kills.values())} kills, "
+            f"{told.virtual_seconds:.0f} virtual s in {told.seconds:.1f} s", flush=True,
+        )  # fmt: skip
+        if told.violations:
+            failed += 1
+            print(told)
+    print(json.dumps({"failed": failed, "killed_at_failpoint": dict(sorted(kills.items()))}))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
