@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from headwater import trace
 from headwater.backoff import Backoff
 from headwater.clock import Clock
 from headwater.context import Invocation
@@ -232,11 +233,23 @@ class Dispatcher:
         except Exception as error:
             await self._unready(claim, error)
             return None
-        try:
-            return await self._invoke(claim, live, route)
-        except (Exception, SystemExit) as error:
-            await self._fail(claim, judge(error, secrets=live.redactor.secrets))
-            return None
+        with trace.span(
+            "headwater.delivery",
+            delivery_id=claim.id,
+            connection=live.stored.key,
+            connector=live.stored.connector,
+            event_type=claim.event_type,
+            attempt=claim.attempt,
+        ) as span:
+            try:
+                commit = await self._invoke(claim, live, route)
+            except (Exception, SystemExit) as error:
+                failure = judge(error, secrets=live.redactor.secrets)
+                span.tell(error=failure.code)
+                await self._fail(claim, failure)
+                return None
+            span.tell(records=len(commit.emissions), ignored=commit.ignored)
+            return commit
 
     async def _invoke(
         self, claim: ClaimedDelivery, live: LiveConnection, route: Callable[[Any], Any]

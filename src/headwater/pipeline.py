@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from datetime import timedelta
 
+from headwater import trace
 from headwater.clock import Clock
 from headwater.intention import CommitResult, PageCommit
 from headwater.record import Counts
@@ -98,6 +99,17 @@ class Pipeline:
         self._waiting.popleft()
         self._records -= len(page.emissions)
         self.counts.add(result.counts)
+        trace.note(
+            "headwater.page",
+            start=page.started_at,
+            end=self._clock.now(),
+            run_id=page.ref.run_id,
+            stream=page.ref.stream_key,
+            page=page.number,
+            records=result.counts.total,
+            changed=result.counts.changed,
+            quarantined=result.counts.quarantined,
+        )
         self.pages += 1
         self.on_commit()
 

@@ -14,6 +14,7 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from headwater import trace
 from headwater.backoff import Backoff, obeyed_seconds
 from headwater.catalog import PAGE_SECONDS_MAX
 from headwater.clock import Clock
@@ -181,11 +182,25 @@ class Runner:
                 )
 
     async def _attempt(self, ref: RunRef, *, on_demand: bool = False, limit: int | None = None) -> RunOutcome:
+        facts = {"stream": ref.stream_key, "partition": ref.partition, "trigger": ref.trigger, "attempt": ref.attempt}
+        with trace.span("headwater.run", run_id=ref.run_id, **facts) as span:
+            outcome = await self._attempted(ref, span, on_demand=on_demand, limit=limit)
+            failure = outcome.failure
+            span.tell(
+                state=outcome.state,
+                pages=outcome.pages,
+                records=outcome.counts.total,
+                error=failure.code if failure else None,
+            )
+            return outcome
+
+    async def _attempted(self, ref: RunRef, span: trace.Span, *, on_demand: bool, limit: int | None) -> RunOutcome:
         progress = _Progress(ref, self._store, self._clock)
         try:
             await self._store.begin_run(ref, at=self._clock.now(), lease_seconds=self._lease_seconds)
             failpoint("run.started")
             progress.live = await self._connections.get(ref.connection_id)
+            span.tell(connection=progress.live.stored.key, connector=progress.live.stored.connector)
             course = plot(progress.live, ref, at=self._clock.now(), on_demand=on_demand, limit=limit)
             is_finished = await self._carry_pages(progress, course)
         except asyncio.CancelledError:

@@ -43,6 +43,10 @@ def serve(options: Options, paths: tuple[Path, ...], roles: tuple[str, ...], **w
 
 def serve_config(config: Config, *, as_json: bool = False, beside: Beside | None = None) -> int:
     """Serve with this configuration; `beside` runs along."""
+    import os
+    from importlib.metadata import version
+
+    from headwater import trace
     from headwater.cli import logs
     from headwater.clock import SystemClock
     from headwater.server import only_server, run, run_loop
@@ -56,6 +60,8 @@ def serve_config(config: Config, *, as_json: bool = False, beside: Beside | None
             output.note(f"Warning: {path} does not run: {key} runs from {application.platform.origin(key)}")
         _announce(application, first_link, as_json=as_json)
 
+    if trace.set_up(os.environ, version=version("headwater")):
+        output.note("Traces are exported by OTLP.")
     with only_server(config.database) as note_url:
         return run_loop(run(config, SystemClock(), note_url=note_url, ready=ready, beside=beside))
 
