@@ -8,6 +8,7 @@ from pathlib import Path
 
 from headwater import bundle
 from headwater.account import LoginLimit
+from headwater.alert import AlertChanges, Message, Subject
 from headwater.archive import pack
 from headwater.connection import secret_aad
 from headwater.delivery import DeliveryFilter, DeliveryState
@@ -139,6 +140,13 @@ async def _deploy(store):
 
 
 async def _manage(world, other):
+    rule = await world.store.add_alert_rule(
+        conditions=["late"], connection="acme", stream=ODD, threshold=0.5, hold_seconds=60, targets=[ODD], at=at(500)
+    )
+    subject = Subject(rule_id=rule.id, condition="late", connection="acme", stream=ODD)
+    await world.store.change_alerts(AlertChanges(begin=[(subject, ODD)]), at=at(500), keep_after=at(0))
+    await world.store.add_notification(Message(target=ODD, body=ODD), at=at(500))
+    await world.store.add_mute(connection="acme", stream=ODD, until=None, reason=ODD, actor="ann", at=at(500))
     await world.store.claim_answer(KEY_HASH, SESSION_HASH, at=at(500), kept_after=at(-1), silent_since=at(0))
     await world.store.keep_answer(KEY_HASH, status=201, location=ODD, body=b"{}")
     (waiting, *_) = await world.store.quarantined(connection="acme")

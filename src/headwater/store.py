@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from headwater.account import AccountStore
+from headwater.alert import AlertStore
 from headwater.delivery import (
     Appended,
     ClaimedDelivery,
@@ -437,16 +438,9 @@ class RecordStore(Protocol):
 
 
 class Store(
-    ConnectionStore,
-    RunStore,
-    BackfillStore,
-    DeliveryStore,
-    RecordStore,
-    BundleStore,
-    AccountStore,
-    AnswerStore,
-    Protocol,
-):
+    ConnectionStore, RunStore, BackfillStore, DeliveryStore, RecordStore, BundleStore, AccountStore, AnswerStore,
+    AlertStore, Protocol,
+):  # fmt: skip
     """Everything durable."""
 
     name: str  # "sqlite" or "postgres"

@@ -15,6 +15,7 @@ from types import ModuleType
 from headwater.testing.clock import FakeClock
 from headwater.testing.conformance import (
     accounts,
+    alerts,
     answers,
     audit,
     backfills,
@@ -30,7 +31,20 @@ from headwater.testing.conformance.world import StoreFactory, World
 
 Check = Callable[[World], Awaitable[None]]
 
-_MODULES = (accounts, answers, audit, backfills, bundles, connections, deliveries, emissions, records, runs, ticks)
+_MODULES = (
+    accounts,
+    alerts,
+    answers,
+    audit,
+    backfills,
+    bundles,
+    connections,
+    deliveries,
+    emissions,
+    records,
+    runs,
+    ticks,
+)
 
 
 def _checks(module: ModuleType) -> Mapping[str, Check]:

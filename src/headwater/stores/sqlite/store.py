@@ -22,6 +22,7 @@ from headwater.errors import StoreUnavailableError
 from headwater.intention import CommitResult, DeliveryCommit, Finding, PageCommit, Purged
 from headwater.stores.sqlite import (
     accounts,
+    alerts,
     answers,
     backfills,
     bundles,
@@ -172,6 +173,19 @@ class SQLiteStore:
     record = _reads(records.record)
     versions = _reads(records.versions)
     versions_of_delivery = _reads(records.versions_of_delivery)
+    alert_rules = _reads(alerts.alert_rules)
+    add_alert_rule = _writes(alerts.add_alert_rule)
+    remove_alert_rule = _writes(alerts.remove_alert_rule)
+    mutes = _reads(alerts.mutes)
+    add_mute = _writes(alerts.add_mute)
+    remove_mute = _writes(alerts.remove_mute)
+    standing_alerts = _reads(alerts.standing_alerts)
+    past_alerts = _reads(alerts.past_alerts)
+    change_alerts = _writes(alerts.change_alerts)
+    add_notification = _writes(alerts.add_notification)
+    claim_notifications = _writes(alerts.claim_notifications)
+    finish_notification = _writes(alerts.finish_notification)
+    notifications = _reads(alerts.notifications)
     claim_answer = _writes(answers.claim_answer)
     keep_answer = _writes(answers.keep_answer)
     release_answer = _writes(answers.release_answer)
