@@ -11,6 +11,7 @@ import pytest
 from starlette.applications import Starlette
 
 from headwater.acts.act import Desk, Place, command_line, perform
+from headwater.acts.alerts import AddAlertRule, MuteStream, RemoveAlertRule, SendTestMessage, Unmute
 from headwater.acts.backfills import CancelBackfill, PauseBackfill, ResumeBackfill, RetryWindows, StartBackfill
 from headwater.acts.connections import ForgetRecords, PauseConnection, ResumeConnection, TestConnection
 from headwater.acts.deliveries import CancelReplay, ReplayDeliveries
@@ -259,6 +260,8 @@ def test_nothing_of_another_tenant_is_acted_on():
         made = await desk.store.add_backfill(
             state.id, span=Window(NOON - DAY, NOON), windows=[Window(NOON - DAY, NOON)], at=desk.clock.now()
         )
+        await perform(AddAlertRule(conditions=("late",), connection="acme"), desk)
+        await perform(MuteStream(connection="acme"), desk)
         hidden = [
             TriggerRun(**THIS), TryRun(**THIS), PauseStream(**THIS), ResumeStream(**THIS), ResetCheckpoint(**THIS),
             SetCheckpoint(**THIS, cursor="x"), CancelRun(run=ref.run_id), PauseConnection(connection="acme"),
@@ -268,15 +271,21 @@ def test_nothing_of_another_tenant_is_acted_on():
             ReplayDeliveries(connection="acme"), ReleaseQuarantined(connection="acme"),
             DropQuarantined(connection="acme"), RepairQuarantined(record=1, payload="{}"),
             SendEvent(connection="acme", event_type="a.b"), CancelReplay(replayed_at=NOON, connection="acme"),
-            ForgetRecords(connection="acme"),
+            ForgetRecords(connection="acme"), AddAlertRule(conditions=("late",), connection="acme"),
+            RemoveAlertRule(rule=1), MuteStream(connection="acme"), Unmute(mute=1),
         ]  # fmt: skip
-        assert {type(one) for one in hidden} == set(ACTS.values()) - {ExamineStore}, "every act is tried"
+        assert {type(one) for one in hidden} == set(ACTS.values()) - {ExamineStore, SendTestMessage}, (
+            "every act is tried"
+        )
         for act in hidden:
             for attempt in (act.plan, act.carry_out):
                 with pytest.raises(NotFoundError):
                     await attempt(other)
-        with pytest.raises(UsageError, match="every tenant"):
-            await ExamineStore().carry_out(other)
+        for act in (ExamineStore(), SendTestMessage()):
+            with pytest.raises(UsageError, match="every tenant"):
+                await act.carry_out(other)
+        with pytest.raises(UsageError, match="Name one"):
+            await AddAlertRule(conditions=("late",)).plan(other)
         assert (await ReplayDeliveries(state=DeliveryState.PENDING).plan(other)).count == 0
         assert (await perform(ReplayDeliveries(ids=(1,)), other)).value["replayed"] == 0
 
@@ -299,6 +308,10 @@ def _examples():
         ReleaseQuarantined(ids=(4,)), ReleaseQuarantined(connection="acme"), DropQuarantined(stream="customers"),
         RepairQuarantined(record=4, payload="{}"), SendEvent(connection="acme", event_type="a.b"),
         CancelReplay(replayed_at=NOON), ForgetRecords(connection="acme", type="customer"), ExamineStore(),
+        AddAlertRule(conditions=("late", "needs attention"), targets=("webhook", "a@b.c"), connection="acme"),
+        AddAlertRule(conditions=("drift",), threshold=0.5),
+        AddAlertRule(conditions=("late",), hold_minutes=0), RemoveAlertRule(rule=1), MuteStream(connection="acme"),
+        MuteStream(**THIS, hours=2, reason="a b"), Unmute(mute=3), SendTestMessage(target="a@b.c"),
     )  # fmt: skip
 
 

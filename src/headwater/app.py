@@ -67,6 +67,7 @@ class Live:
     connections: LiveConnections
     runner: Runner
     clients: HttpClients
+    transport: Transport  # of requests that no connector makes
 
     def prepare(self) -> None:
         """Load what the first request would stop the whole process for; to be called before work begins."""
@@ -112,8 +113,9 @@ class Platform:
         """Knows every secret of this process: those of live connections, and the database's own."""
         from headwater.redaction import Redactor
 
-        own = self.config.database.secrets if isinstance(self.config.database, DatabaseUrl) else ()
-        return Redactor([*self.live.connections.redactor().secrets, *own])
+        config = self.config
+        own = config.database.secrets if isinstance(config.database, DatabaseUrl) else ()
+        return Redactor([*self.live.connections.redactor().secrets, *own, *config.alert_secrets])
 
     async def find_connection(self, word: str) -> StoredConnection:
         """The connection of that key, or the only one of the connector of that key."""
@@ -231,6 +233,7 @@ class Platform:
             actor=actor or person(),
             tenant=tenant,
             projects=self.projects,
+            base_url=self.config.base_url,
             workshop=Workshop(connections=live.connections, runner=live.runner) if live else None,
         )
 
@@ -391,7 +394,9 @@ async def _brought_to_life(
     http_for = cast("HttpFor", clients.client)
     connections = LiveConnections(platform.store, platform.projects, key_ring, platform.clock, http_for)
     runner = Runner(store=platform.store, connections=connections, clock=platform.clock)
-    platform.brought_to_life = Live(key_ring=key_ring, connections=connections, runner=runner, clients=clients)
+    platform.brought_to_life = Live(
+        key_ring=key_ring, connections=connections, runner=runner, clients=clients, transport=transport or sockets
+    )
     try:
         yield
     finally:

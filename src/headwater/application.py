@@ -19,6 +19,7 @@ from starlette.applications import Starlette
 
 from headwater import metrics
 from headwater.acts.act import Desk
+from headwater.alerter import Alerter, Channels
 from headwater.api import routes as api
 from headwater.api.access import Caller, Guard, key_guard, loopback_guard, open_guard
 from headwater.api.session import door_guard
@@ -81,6 +82,9 @@ class Application:
             on_appended=self.dispatcher.wake,
             limits=Limits(pending_max=config.pending_max),
         )
+        self._alerter = Alerter(
+            platform.store, platform.clock, live.transport, Channels.of(config), base_url=self._pages_url()
+        )
         self._presence = self._make_presence()
         shared = platform.shared
         self._silences = Silences(shared, platform.clock, live.clients) if shared is not None else None
@@ -122,6 +126,7 @@ class Application:
         if "ticker" in self._roles:
             work.append(self._ticker.serve())
             beside.append(self._purge())
+            beside.append(self._alerter.serve())
         if "worker" in self._roles:
             work.append(self._engine.serve(self._ticker.waking(self._up_to_date(runner.carry_out)), slots=self._slots))
             work.append(self.dispatcher.serve())
@@ -164,6 +169,9 @@ class Application:
         """Look for due work now."""
         self._ticker.wake()
         self.dispatcher.wake()
+
+    def _pages_url(self) -> str:
+        return self._base_url or self.platform.config.base_url
 
     def _make_presence(self) -> Presence | None:
         platform = self.platform
@@ -236,7 +244,8 @@ class Application:
         )
 
     def _desk(self, actor: str, *, tenant: str | None) -> Desk:
-        return replace(self.platform.desk(actor, tenant=tenant), wake=self.wake, take_in=self._take_in)
+        desk = self.platform.desk(actor, tenant=tenant)
+        return replace(desk, wake=self.wake, take_in=self._take_in, base_url=self._pages_url())
 
     async def _take_in(self, stored: StoredConnection, headers: Mapping[str, str], body: bytes) -> int:
         self.ingress.forget()  # its secret may have been set a moment ago

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from base64 import b64decode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
@@ -24,6 +25,7 @@ PREFIX = "HEADWATER_"
 OTHER_VARIABLES = frozenset({"HEADWATER_API_KEY", "HEADWATER_CONFIG", "HEADWATER_FAILPOINT"})
 STATE_DIRECTORY = Path(".headwater")
 SECRET_FILE_BYTES_MAX = 64 * 1024
+ALERT_SECRET_BYTES_MIN = 24
 
 LogFormat = Literal["text", "json"]
 
@@ -83,6 +85,10 @@ class Config:
     dashboard_public: bool = False  # likewise the dashboard and the API: only behind a proxy that authenticates
     # Proxies in front, as networks: only from these are forwarded headers believed.
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
+    alert_url: str | None = None  # where alerts are posted, signed
+    alert_secret: str | None = field(default=None, repr=False)  # `whsec_…`, of Standard Webhooks
+    alert_email_from: str = "headwater@localhost"
+    smtp_url: str | None = field(default=None, repr=False)  # by which alerts are mailed
     bundles: bool = True  # run what was deployed to the store, before a folder of the same connector
     log_format: LogFormat = "text"
     log_level: str = "info"
@@ -97,6 +103,14 @@ class Config:
         """The URL by which this machine reaches the server, without a closing slash."""
         host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host  # noqa: S104  compared, not bound
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+    @property
+    def alert_secrets(self) -> frozenset[str]:
+        """What alerts are signed and mailed with, as written and as meant."""
+        password = urlsplit(self.smtp_url).password if self.smtp_url else None
+        # The URL of a webhook is often the whole of its secret.
+        found = (self.alert_secret, self.alert_url, password, unquote(password or ""))
+        return frozenset(one for one in found if one)
 
     @property
     def is_loopback(self) -> bool:
@@ -213,6 +227,40 @@ def _url(raw: Any, directory: Path) -> str:
     return text.rstrip("/")
 
 
+def _address(raw: Any, directory: Path) -> str:
+    text = _text(raw, directory)
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.fragment:
+        raise ValueError("must be a URL such as https://alerts.example.com/hook")
+    return text
+
+
+def _signing_secret(raw: Any, directory: Path) -> str:
+    text = _text(raw, directory)
+    try:
+        secret = b64decode(text.removeprefix("whsec_"), validate=True)
+    except ValueError:
+        secret = b""
+    if len(secret) < ALERT_SECRET_BYTES_MIN:
+        raise ValueError(f"must be `whsec_` and the base64 of {ALERT_SECRET_BYTES_MIN} bytes or more")
+    return text
+
+
+def _email(raw: Any, directory: Path) -> str:
+    text = _text(raw, directory)
+    if not re.fullmatch(r"[^@\s<>,]+@[^@\s<>,]+", text):
+        raise ValueError("must be an email address")
+    return text
+
+
+def _smtp(raw: Any, directory: Path) -> str:
+    text = _text(raw, directory)
+    parts = urlsplit(text)
+    if parts.scheme not in ("smtp", "smtps") or not parts.hostname or parts.path.strip("/"):
+        raise ValueError("must be a URL such as smtps://user:password@smtp.example.com")
+    return text
+
+
 def _path(raw: Any, directory: Path) -> Path:
     return directory / Path(_text(raw, directory)).expanduser()
 
@@ -308,6 +356,10 @@ _READERS: dict[str, Callable[[Any, Path], Any]] = {
     "metrics_public": _boolean,
     "dashboard_public": _boolean,
     "trusted_proxies": _networks,
+    "alert_url": _address,
+    "alert_secret": _signing_secret,
+    "alert_email_from": _email,
+    "smtp_url": _smtp,
     "bundles": _boolean,
     "log_format": _choice("text", "json"),
     "log_level": _choice("debug", "info", "warning", "error"),

@@ -124,6 +124,16 @@ def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
+def is_loopback_name(host: str) -> bool:
+    """Whether a host name or address can only be this machine."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
 @lru_cache(maxsize=TARGETS_KEPT)
 def check_host(host: str, reach: Reach) -> None:
     """Refuse a host that is an address out of `reach`, or an address in disguise; a name passes, to be resolved.

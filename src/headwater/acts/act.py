@@ -101,6 +101,7 @@ class Desk:
     projects: Mapping[str, Project] = field(default_factory=dict)  # by connector key
     workshop: Workshop | None = None  # None: this process loads no connectors
     wake: Callable[[], None] = _nobody  # look for work now
+    base_url: str = ""  # of the pages, for links in messages
     take_in: TakeIn | None = None  # None: this process has no ingress
 
     async def connection(self, key: str) -> StoredConnection:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from headwater.acts.act import Act
+from headwater.acts.alerts import AddAlertRule, MuteStream, RemoveAlertRule, SendTestMessage, Unmute
 from headwater.acts.backfills import CancelBackfill, PauseBackfill, ResumeBackfill, RetryWindows, StartBackfill
 from headwater.acts.connections import ForgetRecords, PauseConnection, ResumeConnection, TestConnection
 from headwater.acts.deliveries import CancelReplay, ReplayDeliveries
@@ -28,5 +29,6 @@ ACTS: Mapping[str, type[Act]] = {
         PauseConnection, ResumeConnection, TestConnection, ForgetRecords,
         StartBackfill, PauseBackfill, ResumeBackfill, CancelBackfill, RetryWindows,
         SendEvent, ReplayDeliveries, CancelReplay, ReleaseQuarantined, RepairQuarantined, DropQuarantined, ExamineStore,
+        AddAlertRule, RemoveAlertRule, MuteStream, Unmute, SendTestMessage,
     )
 }  # fmt: skip

@@ -10,7 +10,6 @@ import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from ipaddress import ip_address
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -19,6 +18,7 @@ from starlette.requests import Request
 from headwater.api.problem import ProblemError, not_found
 from headwater.clock import Clock
 from headwater.intention import StoredConnection
+from headwater.permission import is_loopback_name
 from headwater.redaction import one_line
 from headwater.store import Store
 
@@ -173,16 +173,6 @@ def unauthorized(message: str) -> ProblemError:
         hint="Send `Authorization: Bearer hw_…`.",
         headers={"WWW-Authenticate": "Bearer"},
     )
-
-
-def is_loopback_name(host: str) -> bool:
-    """Whether a host name or address can only be this machine."""
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def refuse_cross_site(request: Request) -> None:

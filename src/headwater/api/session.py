@@ -13,10 +13,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from headwater.account import ROLE_SCOPES, SESSION_SECONDS_MAX
-from headwater.api.access import SAFE_METHODS, Caller, Guard, is_loopback_name, refuse_cross_site, unauthorized
+from headwater.api.access import SAFE_METHODS, Caller, Guard, refuse_cross_site, unauthorized
 from headwater.api.csrf import asking, require_csrf
 from headwater.api.problem import ProblemError
 from headwater.door import Door
+from headwater.permission import is_loopback_name
 
 COOKIE = "__Host-headwater"
 COOKIE_ON_LOOPBACK = "headwater"  # over http: a browser keeps no Secure cookie there

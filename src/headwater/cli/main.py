@@ -21,6 +21,7 @@ INTERRUPTED = 130
 # name → (module below `headwater.cli`, attribute, one line of help)
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "accounts": ("accounts", "accounts", "Add and look after the people who sign in."),
+    "alerts": ("alerts", "alerts", "Who is told when streams are not well; mutes."),
     "backfill": ("backfill", "backfill", "Ingest a span of history beside the live stream."),
     "check": ("project", "check", "Prove connector projects, all problems at once."),
     "checkpoints": ("checkpoints", "checkpoints", "Show, set or reset where a stream goes on."),

@@ -176,7 +176,7 @@ def inputs(
     found = []
     for name in kind.inputs:
         one = known[name]
-        default = "" if one.default in (msgspec.NODEFAULT, None, False) else str(one.default)
+        default = _default(one.default)
         base = _base(one.type)
         value = given.get(name, default)
         found.append(
@@ -184,7 +184,11 @@ def inputs(
                 name=name,
                 label=_label(one),
                 help=_schema(one).get("description", ""),
-                kind="textarea" if _schema(one).get("format") == "json" else _KINDS.get(base, "text"),
+                kind="choices"
+                if _is_choice(one.type)
+                else "textarea"
+                if _schema(one).get("format") == "json"
+                else _KINDS.get(base, "text"),
                 is_required=one.required,
                 value=_local(value) if base == "datetime" else value,
                 error=errors.get(name, ""),
@@ -192,6 +196,12 @@ def inputs(
             )
         )
     return found
+
+
+def _default(value: Any) -> str:
+    if value in (msgspec.NODEFAULT, None, False):
+        return ""
+    return ", ".join(value) if isinstance(value, tuple) else str(value)
 
 
 def _kind(request: Request) -> type[Act]:
@@ -220,8 +230,16 @@ def _parsed(type_: Any, text: str) -> Any:
     if base == "bool":
         return text in ("true", "on", "1")
     if base == "tuple":
-        return [part for part in text.split(",") if part]
+        return [part.strip() for part in text.split(",") if part.strip()]
     return text
+
+
+def _is_choice(type_: Any) -> bool:
+    """Some of a few words."""
+    info = msgspec.inspect.type_info(type_)
+    while isinstance(info, msgspec.inspect.Metadata):
+        info = info.type
+    return isinstance(info, msgspec.inspect.VarTupleType) and isinstance(info.item_type, msgspec.inspect.LiteralType)
 
 
 def _base(type_: Any) -> str:
@@ -234,6 +252,8 @@ def _base(type_: Any) -> str:
         plain = one.type if isinstance(one, msgspec.inspect.Metadata) else one
         if isinstance(plain, msgspec.inspect.IntType):
             return "int"
+        if isinstance(plain, msgspec.inspect.FloatType):
+            return "float"
         if isinstance(plain, msgspec.inspect.DateTimeType):
             return "datetime"
         if isinstance(plain, msgspec.inspect.BoolType):
