@@ -57,7 +57,7 @@ class AddAlertRule(_AlertAct, frozen=True, kw_only=True):
             min_length=1,
             max_length=TARGETS_MAX,
             title="Tell",
-            description=f"`{WEBHOOK}` (the configured alert_url), and email addresses; with commas between.",
+            description=f"{WEBHOOK} (to the configured alert_url), and email addresses; with commas between.",
         ),
     ] = (WEBHOOK,)
 
@@ -242,7 +242,7 @@ class SendTestMessage(_AlertAct, frozen=True, kw_only=True):
     title: ClassVar[str] = "Send a test message"
     inputs: ClassVar = ("target",)
 
-    target: Annotated[str, msgspec.Meta(min_length=1, title="To", description=f"`{WEBHOOK}`, or an email address.")] = (
+    target: Annotated[str, msgspec.Meta(min_length=1, title="To", description=f"{WEBHOOK}, or an email address.")] = (
         WEBHOOK
     )
 
