@@ -107,6 +107,7 @@ def test_every_page_is_accessible_and_free_of_errors(browser, served, scheme, si
         for name, path in PAGES.items():
             answer = page.goto(path)
             assert answer.status < 500, path
+            assert page.locator("footer").inner_text().endswith("Headwater test"), path
             picture(page, f"{name}-{scheme}-{size}")
             for one in axe.run(page, options=RULES).response["violations"]:
                 nodes = "; ".join(node["html"][:160] for node in one["nodes"][:3])

@@ -200,7 +200,7 @@ class Screens:
             "here": Address.of(request),
             "at": self.clock.now(),
             "who": caller,
-            "version": self.version,
+            "product": self.version,
             "reaches": self.reaches,
             "navigation": [] if caller is None else self._navigation(caller),
             "acts": ACTS,

@@ -64,7 +64,7 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     words = {404: "There is nothing here.", 405: f"This page does not take {request.method}."}
     message = words.get(error.status_code, error.detail)
-    page = PAGES.render("problem.html", status=error.status_code, message=message, hint="", version="")
+    page = PAGES.render("problem.html", status=error.status_code, message=message, hint="", product="")
     page.headers.update(error.headers or {})
     return page
 
@@ -72,7 +72,7 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
 async def _on_bug(_: Request, __: Exception) -> Response:
     # Starlette raises the exception anew after the answer: the server logs it, the reader learns nothing of it.
     return PAGES.render(
-        "problem.html", status=500, message="Something went wrong here.", hint="It is in the log.", version=""
+        "problem.html", status=500, message="Something went wrong here.", hint="It is in the log.", product=""
     )
 
 
