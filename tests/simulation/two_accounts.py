@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from headwater.canonical.registry import shipped
+from headwater.errors import ProviderError
 from headwater.project import load, unload
 from headwater.testing import provider_webhook
 from headwater.testing.answering import answering
@@ -35,7 +36,9 @@ RETRY_SECONDS = (5.0, 10.0, 20.0, 30.0) * 50
 FORGED_SECONDS = 40.0  # between two deliveries with a wrong signature
 SCHEDULE = "* * * * *"
 PAGE_RECORDS = 8
-FAULTS = Faults(rate_limited=0.02, failed=0.03, reset=0.01, churn=0.1, latency_seconds=0.3)
+BUGGY_TYPE = "payment_intent.created"
+PASSING_FAULTS = 0.05
+FAULTS = Faults(rate_limited=0.02, retry_after_seconds=5, failed=0.03, reset=0.01, churn=0.1, latency_seconds=0.3)
 WEBHOOK_FAULTS = WebhookFaults(duplicated=0.15, reordered=0.3, late=0.15, late_seconds=120.0, lost_response=0.1)
 
 
@@ -59,16 +62,38 @@ class Told:
         return "\n".join([f"seed {self.seed} broke {len(self.violations)} promises:", *self.violations, self.replay])
 
 
-def projects():
+class Handler:
+    """The connector's webhook route, which fails in passing now and then, and has a bug, until it is mended."""
+
+    def __init__(self, seed: int) -> None:
+        self._chance = random.Random(f"handler {seed}")
+        self.is_faulty = False
+
+    def around(self, route):
+        """`route` with its faults."""
+
+        async def post(request):
+            if self.is_faulty and request.event_type == BUGGY_TYPE:
+                raise KeyError("a bug of the connector")
+            if self.is_faulty and self._chance.random() < PASSING_FAULTS:
+                raise ProviderError("something that the handler needs is not there at the moment")
+            return await route(request)
+
+        return post
+
+
+def projects(handler: Handler | None = None):
     """The Stripe connector, loaded anew as in a new process, polling every minute."""
     project = load(PROJECT)
     unload(project.package)
     project = load(PROJECT)
-    polled = [
+    if handler:
+        project = replace(project, webhook_route=handler.around(project.webhook_route))
+    streams = tuple(
         replace(one, schedule=SCHEDULE, page_records=PAGE_RECORDS) if one.mode == "poll" else one
         for one in project.connector.streams
-    ]
-    return [replace(project, connector=replace(project.connector, streams=tuple(polled)))]
+    )
+    return [replace(project, connector=replace(project.connector, streams=streams))]
 
 
 class Accounts:
@@ -174,7 +199,7 @@ class Accounts:
                 continue
 
 
-async def history(simulation: Simulation, seed: int, told: Told) -> None:
+async def history(simulation: Simulation, seed: int, told: Told, handler: Handler) -> None:
     """Trouble, recovery, comparison, replay."""
     accounts = Accounts(simulation, seed)
     urls = await simulation.install({key: accounts.settings(key) for key in ACCOUNTS})
@@ -182,10 +207,16 @@ async def history(simulation: Simulation, seed: int, told: Told) -> None:
     keys = dict(enumerate(ACCOUNTS, 1))
     simulation.auditor.belongs = lambda connection_id, source_id: accounts.owns(keys[connection_id], source_id)
     tasks = accounts.begin()
+    handler.is_faulty = True
     serving = asyncio.create_task(simulation.serve())
     await simulation.trouble()
     accounts.calm()
     tasks[0].cancel()
+    await simulation.settle(accounts.waiting)
+    if wrongly := [one for one in simulation.auditor.dead() if one[1] != BUGGY_TYPE]:
+        simulation.history.violated(f"5: deliveries died of a passing fault: {wrongly[:3]}")
+    handler.is_faulty = False
+    await simulation.revive()
     await simulation.settle(accounts.waiting)
     told.records = accounts.compare(simulation.auditor.records(), simulation.history.violated)
     if dead := simulation.auditor.dead():
@@ -206,11 +237,12 @@ def simulate(seed: int, *, plan: Plan | None = None, on_line=None) -> Told:
     parent = SHARED_MEMORY if SHARED_MEMORY.is_dir() else None
 
     async def main(loop: VirtualLoop) -> None:
-        simulation = Simulation(loop, Path(folder), seed=seed, load=projects, plan=plan)
+        handler = Handler(seed)
+        simulation = Simulation(loop, Path(folder), seed=seed, load=lambda: projects(handler), plan=plan)
         if on_line:
             simulation.history.on_line = on_line
         try:
-            await history(simulation, seed, told)
+            await history(simulation, seed, told, handler)
         finally:
             told.hash, told.lines = simulation.history.hash, simulation.history.count
             told.violations, told.last_lines = simulation.history.violations, list(simulation.history.lines)

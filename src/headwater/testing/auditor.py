@@ -11,6 +11,8 @@ from typing import Any
 
 import apsw
 
+from headwater.clock import Clock, to_micros
+from headwater.errors import StoreUnavailableError
 from headwater.intention import CommitResult, DeliveryCommit, PageCommit
 from headwater.record import Emission
 from headwater.stores.sqlite.writer import SINGLE, Operation
@@ -44,16 +46,19 @@ class _Seen:
     delivery_id: int = 0
     pages: set[tuple[int, int]] = field(default_factory=set)  # run, number
     done: set[int] = field(default_factory=set)  # deliveries that ever were
+    leases: dict[int, tuple[int, int]] = field(default_factory=dict)  # of running runs: epoch, until
 
 
 class Auditor:
     """Reads the store's file by a connection of its own; what it finds goes into the history."""
 
-    def __init__(self, path: Path, history: History) -> None:
+    def __init__(self, path: Path, history: History, clock: Clock) -> None:
         self._path = str(path)
         self._db = apsw.Connection(self._path, flags=apsw.SQLITE_OPEN_READWRITE)
         self._db.execute("PRAGMA query_only = ON")
         self._history = history
+        self._clock = clock  # the process's own
+        self._latest = 0  # the latest instant that it ever said
         self._seen = _Seen()
         self._acked: dict[str, float] = {}
         self.forged: set[str] = set()  # ids of deliveries with a wrong signature
@@ -87,9 +92,11 @@ class Auditor:
         self._seen.data_version = version
         who = process.name if process else "command"
         before = self._seen
-        epochs, cursors = dict(before.epochs), dict(before.cursors)
+        epochs, cursors, leases = dict(before.epochs), dict(before.cursors), before.leases
         self._look()
-        pages = [one.work for one in batch if isinstance(one.work, PageCommit) and isinstance(one.result, CommitResult)]
+        # A commit that says that it failed may have happened all the same.
+        may_be_kept = (CommitResult, StoreUnavailableError)
+        pages = [one.work for one in batch if isinstance(one.work, PageCommit) and isinstance(one.result, may_be_kept)]
         done = [one for op in batch if isinstance(op.work, Sequence) for one in op.work]
         kept = [page for page in pages if self._is_new(page)]
         for page in kept:
@@ -97,8 +104,9 @@ class Auditor:
         for commit in done:
             if isinstance(commit, DeliveryCommit) and commit.claim.id in self._seen.done:
                 self._emissions(commit.claim.connection_id, commit.emissions, f"delivery {commit.claim.id}")
-        if not any(one.kind is SINGLE or one.kind.group is None for one in batch):
-            self._checkpoints(kept, cursors)
+        self._checkpoints(kept, cursors)
+        if not any(one.kind is SINGLE for one in batch):
+            self._leases(leases)
         self._history.note(who, f"commit of {len(batch)}: to {self._seen.sequence}, {len(kept)} pages")
 
     def whole(self) -> None:
@@ -117,6 +125,15 @@ class Auditor:
             if one not in self._seen.done
         ]:
             self._history.violated(f"3: keys of deliveries that were never done: {early[:3]}")
+        if twice := self._rows(
+            "SELECT o.delivery_id, v.source_id FROM versions v JOIN origins o ON o.id = v.origin_id"
+            " WHERE o.delivery_id IS NOT NULL GROUP BY o.delivery_id, v.type_id, v.source_id HAVING count(*) > 1"
+        ):
+            self._history.violated(f"2: deliveries took effect twice: {twice[:3]}")
+        if repeated := self._rows(
+            "SELECT connection_id, provider_id FROM deliveries GROUP BY 1, 2 HAVING count(*) > 1 LIMIT 3"
+        ):
+            self._history.violated(f"2: a repeated delivery is stored as another one: {repeated}")
         rows = self._rows("SELECT connection_id, type_id, source_id, version, deleted, hash FROM records")
         found = {(row[0], row[1], row[2]): (row[3], (row[4], row[5])) for row in rows}
         told = {place: (one.version, one.content) for place, one in self._seen.records.items()}
@@ -151,8 +168,8 @@ class Auditor:
         )
 
     def dead(self) -> list[tuple[Any, ...]]:
-        """Deliveries that were given up: id, error."""
-        return self._rows("SELECT id, error FROM deliveries WHERE state = 'dead'")
+        """Deliveries that were given up: id, event type, error."""
+        return self._rows("SELECT id, event_type, error FROM deliveries WHERE state = 'dead'")
 
     def digest(self) -> str:
         """A hash of what is stored, but for what is random by right (endpoint ids, ciphertexts)."""
@@ -172,6 +189,9 @@ class Auditor:
     def _look(self) -> None:
         self._versions()
         self._deliveries()
+        self._latest = max(self._latest, to_micros(self._clock.now()))
+        running = self._rows("SELECT id, epoch, lease_until FROM runs WHERE state = 'running'")
+        self._seen.leases = {run_id: (epoch, until or 0) for run_id, epoch, until in running}
         for stream_id, epoch, cursor in self._rows("SELECT id, epoch, cursor FROM streams"):
             if epoch < self._seen.epochs.get(stream_id, 0):
                 self._history.violated(f"9: the epoch of stream {stream_id} fell to {epoch}")
@@ -220,6 +240,12 @@ class Auditor:
             if provider_id in self.forged:
                 self._history.violated(f"11: the forged delivery {provider_id} is stored")
         self._seen.done |= {one for (one,) in self._rows("SELECT id FROM deliveries WHERE state = 'done'")}
+
+    def _leases(self, before: dict[int, tuple[int, int]]) -> None:
+        """A tick takes no run from whoever holds it: only a lease that ran out."""
+        for run_id, (epoch, until) in before.items():
+            if until > self._latest and self._seen.leases.get(run_id, (-1, 0))[0] != epoch:
+                self._history.violated(f"9: run {run_id} was taken from its holder while its lease lasted")
 
     def _is_new(self, page: PageCommit) -> bool:
         """Whether the page is stored since this look; one that is stored already came of an attempt before."""

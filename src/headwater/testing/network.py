@@ -19,6 +19,7 @@ from headwater.testing.virtual import Owner, owner
 from headwater.transport import Headers, Transport, TransportRequest, TransportResponse
 
 PROVIDER_PATIENCE_SECONDS = 20.0  # for the answer to a webhook
+LATE_SECONDS = 0.001
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +50,7 @@ class Network:
         self._history = history
         self._world = copy_context()
         self._open: dict[int, list[asyncio.Future[Any]]] = {}  # requests to a process, by its identity
+        self._silent_until: dict[tuple[str, str], float] = {}  # by process and host
         self._answering: set[asyncio.Task[None]] = set()
         self.faults = WireFaults()
         self.hosts: dict[str, Transport] = {}
@@ -60,14 +62,15 @@ class Network:
         process = owner()
         assert process is not None, "a process asks"
         process.live()
+        self._heed(process, urlsplit(request.url).netloc)
         faults, chance = self.faults, self._chance
         await asyncio.sleep(chance.random() * faults.latency_seconds)
-        path = urlsplit(request.url).path
+        netloc, path = urlsplit(request.url).netloc, urlsplit(request.url).path
         if chance.random() < faults.refused:
             self._history.note("wire", f"{request.method} {path} refused")
             raise ProviderError("The provider refused the connection.")
         process.live()
-        host = self.hosts[urlsplit(request.url).netloc]
+        host = self.hosts[netloc]
         asking = asyncio.get_running_loop().create_task(self._asked(host, request), context=self._world.copy())
         asking.add_done_callback(_taken)
         response = await asyncio.shield(asking)
@@ -78,6 +81,8 @@ class Network:
         await asyncio.sleep(wait)
         if chance.random() < faults.lost:
             raise ProviderError("The connection was lost before the answer came.")
+        if response.status == 429 and (seconds := response.headers.get("retry-after")):
+            self._silent_until[process.name, netloc] = asyncio.get_running_loop().time() + float(seconds)
         return self._cut(response) if chance.random() < faults.cut else response
 
     async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> int:
@@ -128,6 +133,12 @@ class Network:
         except (StopIteration, RuntimeError) as error:
             if not answer.done():
                 answer.set_exception(ConnectionResetError(str(error)))
+
+    def _heed(self, process: Owner, host: str) -> None:
+        """A provider that asked for silence is asked nothing meanwhile; a process begun since may not know of it."""
+        left = self._silent_until.get((process.name, host), 0.0) - asyncio.get_running_loop().time()
+        if left > LATE_SECONDS:
+            self._history.violated(f"{host} was asked {left:.1f} s before the end of the silence that it asked for")
 
     async def _asked(self, host: Transport, request: TransportRequest) -> TransportResponse:
         response = await host(request)

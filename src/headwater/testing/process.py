@@ -10,12 +10,16 @@ from headwater import failpoint
 from headwater.app import open_platform
 from headwater.application import Application
 from headwater.config import Config
+from headwater.errors import StoreUnavailableError
 from headwater.project import Project
 from headwater.testing.answering import ASGIApp
 from headwater.testing.history import History
 from headwater.testing.network import Network
 from headwater.testing.virtual import Crash, Owner, VirtualClock, VirtualLoop, owner
 
+COMMITS = frozenset(
+    f"{what}.{when}_commit" for what in ("delivery", "dispatch", "page", "tick") for when in ("before", "after")
+)
 SERVE_FAILPOINTS = tuple(sorted(name for name in failpoint.NAMES if not name.startswith(("copy.", "replay."))))
 
 
@@ -117,6 +121,7 @@ class Killer:
         self._process: Process | None = None
         self._name = ""
         self._left = 0
+        self.store_fails = 0.0  # share of the transactions that fail, or say so although they were committed
         self.kills: dict[str, int] = {}
         for name in SERVE_FAILPOINTS:
             failpoint.arm(name, lambda name=name: self._passed(name))  # type: ignore[misc]
@@ -128,8 +133,8 @@ class Killer:
         self._left = self._chance.choice((1, 1, 2, 3, 5, 8))
 
     def spare(self) -> None:
-        """Kill nobody any more."""
-        self._name = ""
+        """Kill nobody any more, and let every transaction succeed."""
+        self._name, self.store_fails = "", 0.0
 
     def close(self) -> None:
         """Disarm every failpoint."""
@@ -141,6 +146,8 @@ class Killer:
             return
         holder.live()
         self._history.note(holder.name, name)
+        if name in COMMITS and self._chance.random() < self.store_fails:
+            raise StoreUnavailableError(f"The simulated disk fails at {name}.")
         process = self._process
         if process is None or process.owner is not holder or name != self._name:
             return

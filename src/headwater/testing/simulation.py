@@ -45,6 +45,7 @@ class Plan:
     pause_seconds: float = 25.0  # between two acts against the process, on the average
     killed: float = 0.75  # share of the processes that die at a drawn failpoint
     wire: WireFaults = WireFaults(refused=0.02, lost=0.02, cut=0.02, slow=0.02)  # noqa: RUF009  frozen
+    store_fails: float = 0.003  # share of the transactions that fail, or say so although they were committed
     clock: bool = True  # the machine's clock is set wrongly now and then
 
 
@@ -90,7 +91,7 @@ class Simulation:
             for key, (connector, values) in connections.items():
                 stored = await platform.add_connection(connector, values, key=key)
                 urls[key] = platform.webhook_url(stored)
-        self.auditor = Auditor(Path(str(self.config.database)), self.history)
+        self.auditor = Auditor(Path(str(self.config.database)), self.history, self.clock)
         self._committed.on_commit = self.auditor.committed
         return urls
 
@@ -123,6 +124,7 @@ class Simulation:
     async def trouble(self) -> None:
         """Act against the process for as long as the plan says, then stop all that goes wrong."""
         self.network.faults = self.plan.wire
+        self._killer.store_fails = self.plan.store_fails
         end = self.loop.time() + self.plan.seconds
         while True:
             await asyncio.sleep(self.chance.expovariate(1 / self.plan.pause_seconds))
@@ -155,6 +157,11 @@ class Simulation:
                 self.history.note("world", "settled")
                 return
         self.history.violated(f"7: after {LIVENESS_SECONDS:g} s without faults still {left}, {waiting()} to be sent")
+
+    async def revive(self) -> None:
+        """Replay every dead delivery: what killed it is mended."""
+        async with self.command() as platform:
+            await replay(platform.store, DeliveryFilter(state=DeliveryState.DEAD), at=self.world_clock.now())
 
     async def replayed(self) -> None:
         """Replay every delivery, and see that nothing changes: Invariant 6."""
