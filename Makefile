@@ -9,7 +9,7 @@ ACTS ?= 10
 SEEDS ?= 200
 SEED ?=
 
-.PHONY: demo cluster test lint types layers tests test-cluster crash simulate bench requirements clean
+.PHONY: demo cluster test lint types layers tests test-cluster crash simulate bugs bench requirements clean
 
 $(VENV)/.ready: requirements/dev.txt pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
@@ -53,6 +53,9 @@ crash: $(VENV)/.ready
 
 simulate: $(VENV)/.ready
 	$(BIN)/python tests/simulation/two_accounts.py $(if $(SEED),--seed $(SEED),--seeds $(SEEDS)) $(ARGS)
+
+bugs: $(VENV)/.ready
+	$(BIN)/python tests/simulation/bugs.py $(ARGS)
 
 bench: .venv-bench/.ready
 	.venv-bench/bin/python bench/run.py $(ARGS)

@@ -19,6 +19,7 @@ class History:
         self.lines: deque[str] = deque(maxlen=LINES_KEPT)
         self.count = 0
         self.violations: list[str] = []
+        self.on_violation: Callable[[], None] = lambda: None
         self.on_line: Callable[[str], None] = lambda line: None  # noqa: ARG005
 
     def note(self, who: str, what: str) -> None:
@@ -33,6 +34,7 @@ class History:
         """Add a line that says which promise was broken."""
         self.note("VIOLATED", what)
         self.violations.append(f"{self._seconds():.3f} s: {what}")
+        self.on_violation()
 
     @property
     def hash(self) -> str:

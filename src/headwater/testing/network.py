@@ -138,7 +138,9 @@ class Network:
         """A provider that asked for silence is asked nothing meanwhile; a process begun since may not know of it."""
         left = self._silent_until.get((process.name, host), 0.0) - asyncio.get_running_loop().time()
         if left > LATE_SECONDS:
-            self._history.violated(f"{host} was asked {left:.1f} s before the end of the silence that it asked for")
+            self._history.violated(
+                f"silence: {host} was asked {left:.1f} s before the end of the silence that it asked for"
+            )
 
     async def _asked(self, host: Transport, request: TransportRequest) -> TransportResponse:
         response = await host(request)

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,6 @@ from headwater.testing.stepped import stepped
 from headwater.testing.virtual import VirtualClock, VirtualLoop
 
 KEY = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="  # of nobody: a history must be the same each time
-LIVENESS_SECONDS = 4 * 3600.0  # after the faults, everything has settled within
 LOOK_SECONDS = 5.0
 CLOCK_SECONDS_MAX = 120.0  # how wrongly the machine's clock is set
 
@@ -46,6 +45,7 @@ class Plan:
     killed: float = 0.75  # share of the processes that die at a drawn failpoint
     wire: WireFaults = WireFaults(refused=0.02, lost=0.02, cut=0.02, slow=0.02)  # noqa: RUF009  frozen
     store_fails: float = 0.003  # share of the transactions that fail, or say so although they were committed
+    liveness_seconds: float = 3600.0  # after the faults, everything has settled within
     clock: bool = True  # the machine's clock is set wrongly now and then
 
 
@@ -137,7 +137,7 @@ class Simulation:
         self.network.faults = WireFaults()
         self.clock.offset_seconds = 0.0
         self._killer.spare()
-        self.plan = Plan(seconds=0.0, killed=0.0)
+        self.plan = replace(self.plan, killed=0.0)
         self.history.note("world", "nothing goes wrong any more")
 
     async def settle(self, waiting: Callable[[], int]) -> None:
@@ -148,7 +148,8 @@ class Simulation:
         begun = self.loop.time()
         newest = self.auditor.newest_run()
         left: Mapping[str, int] = {}
-        while self.loop.time() < begun + LIVENESS_SECONDS:
+        limit = self.plan.liveness_seconds
+        while self.loop.time() < begun + limit:
             await asyncio.sleep(LOOK_SECONDS)
             left = self.auditor.left(newest)
             if waiting() or "deliveries" in left:
@@ -156,7 +157,7 @@ class Simulation:
             elif not left:
                 self.history.note("world", "settled")
                 return
-        self.history.violated(f"7: after {LIVENESS_SECONDS:g} s without faults still {left}, {waiting()} to be sent")
+        self.history.violated(f"7: after {limit:g} s without faults still {left}, {waiting()} to be sent")
 
     async def revive(self) -> None:
         """Replay every dead delivery: what killed it is mended."""
