@@ -30,6 +30,10 @@ PAGES = {
     "records-of": "/connections/acme/records",
     "backfills-of": "/connections/acme/backfills",
     "activity": "/connections/acme/activity",
+    "settings": "/connections/acme/settings",
+    "connect": "/connect",
+    "connect-form": "/connect/shop",
+    "act-remove": "/acts/connections.remove?connection=acme",
     "stream": "/connections/acme/streams/customers",
     "stream-webhook": "/connections/acme/streams/events",
     "run": "/runs/1",
@@ -214,6 +218,24 @@ def test_a_rule_is_added_a_stream_muted_and_both_taken_back_by_clicks(browser, s
         expect(page.get_by_role("button", name="Unmute")).to_have_count(0)
         page.get_by_role("button", name="Remove").click()
         expect(page.get_by_text("Nobody is told of anything.")).to_be_visible()
+
+
+def test_an_account_is_connected_and_its_secret_rotated_by_clicks(browser, served):
+    with window(browser, served) as page:
+        page.goto("/")
+        page.get_by_role("link", name="Connect an account").click()
+        page.get_by_role("link", name="Shop").click()
+        page.get_by_label("Your name for it").fill("second")
+        for field in page.locator("input[type=password]").all():
+            field.fill("whsec_c2VjcmV0LXNlY3JldC1zZWNyZXQ=")
+        page.get_by_role("button", name="Connect").click()
+        expect(page.get_by_role("heading", name="Webhooks")).to_be_visible()
+        page.get_by_label("A new one").first.fill("another-secret-value")
+        page.get_by_role("button", name="Rotate").first.click()
+        expect(page.get_by_text("The one before is valid until")).to_be_visible()
+        page.get_by_role("link", name="Remove the connection").click()
+        page.get_by_role("button", name="Remove the connection").click()
+        page.wait_for_url(f"{served.url}/")
 
 
 def test_keys_lead_where_links_do(browser, served):

@@ -375,7 +375,7 @@ def test_a_strange_stream_does_not_break_the_page():
         [one], overview.Filters(), at=NOON, connections={}, connector_names={}, strips={9: cells([], NOON)}
     )
     text = bytes(
-        Pages().render("overview.html", page=shown, product="x", at=shown.at, reaches=lambda _: False).body
+        Pages().render("overview.html", page=shown, product="x", at=shown.at, who=None, reaches=lambda _: False).body
     ).decode()
     assert "<b>&#34;" not in text
     assert "odd[&lt;b&gt;&#34;x&#34;&lt;/b&gt;]" in text

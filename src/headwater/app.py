@@ -198,25 +198,15 @@ class Platform:
 
         Raises `SettingsError` that names every problem with them, and `UsageError` when the key is taken.
         """
-        from headwater import connection
+        from headwater.acts.setup import AddConnection
 
-        project = self.project(connector)
-        plain, secrets = connection.validate_settings(project.connector, values)
-        at = self.clock.now()
-        stored = await self.store.add_connection(
-            key=key,
-            connector=connector,
-            tenant=tenant,
-            endpoint_id=connection.endpoint_id(),
-            settings=plain,
-            secrets=connection.encrypt_secrets(self.live.key_ring, key, secrets),
-            at=at,
+        declared = self.project(connector).connector
+        secrets = {name: value for name, value in values.items() if name in declared.secret_fields}
+        plain = {name: value for name, value in values.items() if name not in secrets}
+        await self.perform(
+            AddConnection(connector=connector, key=key, tenant=tenant, settings=plain, secrets=secrets, paused=paused)
         )
-        if paused:
-            await self.store.pause_connection(stored.id, reason="added paused", needs_attention=False, at=at)
-        await self.declare_streams(stored, project.connector)
-        await self.audit("connections.add", key, {"connector": connector, "tenant": tenant})
-        return stored
+        return await self.find_connection(key)
 
     async def audit(self, act: str, target: str, detail: Mapping[str, Any] | None = None) -> None:
         """Write down what the person at the command line did."""
@@ -234,7 +224,9 @@ class Platform:
             tenant=tenant,
             projects=self.projects,
             base_url=self.config.base_url,
-            workshop=Workshop(connections=live.connections, runner=live.runner) if live else None,
+            workshop=Workshop(connections=live.connections, runner=live.runner, key_ring=live.key_ring)
+            if live
+            else None,
         )
 
     async def perform(self, act: Act) -> Done:

@@ -84,19 +84,22 @@ def validate_settings(
     given = connector.with_defaults(values)
     secrets = {name: value for name, value in given.items() if name in secret_fields}
     unknown = [] if _takes_more(schema) else [name for name in given if name not in known]
-    problems = [_unknown(name, known) for name in unknown]
+    problems = [(name, _unknown(name, known)) for name in unknown]
     kept = {name: value for name, value in given.items() if name not in unknown}
     unusable = {
         name: problem
         for name, value in kept.items()
         if (problem := _secret_problem(value) if name in secret_fields else _json_problem(value))
     }
-    problems += [f"`{name}` {problem}" for name, problem in unusable.items()]
+    problems += [(name, f"`{name}` {problem}") for name, problem in unusable.items()]
     optional = {name for name in stored_secrets if name in secret_fields}
     problems += _schema_problems(schema, kept, optional, unusable)
     if problems:
         texts = [secret for secret in secrets.values() if isinstance(secret, str)]
-        raise SettingsError(redact(f"The settings of {connector.key} are not usable: {'; '.join(problems)}.", texts))
+        said = "; ".join(problem for _, problem in problems)
+        refused = SettingsError(redact(f"The settings of {connector.key} are not usable: {said}.", texts))
+        refused.problems = {name: redact(problem, texts) for name, problem in reversed(problems)}
+        raise refused
     plain = {name: _plain(value) for name, value in kept.items() if name not in secret_fields}
     return plain, secrets
 
@@ -147,7 +150,7 @@ def _number(value: object) -> object:
 
 def _schema_problems(
     schema: Mapping[str, Any], values: Mapping[str, Any], optional: Collection[str], unusable: Collection[str]
-) -> list[str]:
+) -> list[tuple[str, str]]:
     import jsonschema_rs
 
     required = [name for name in schema.get("required", ()) if name not in optional]
@@ -157,7 +160,7 @@ def _schema_problems(
             {**schema, "required": required}, mask="the value", validate_formats=True, offline=True
         )
     except (jsonschema_rs.ValidationError, ValueError) as invalid:
-        return [f"its settings schema is not valid: {str(invalid).splitlines()[0]}"]
+        return [("", f"its settings schema is not valid: {str(invalid).splitlines()[0]}")]
     found = []
     usable = {name: None if name in unusable else value for name, value in values.items()}
     for error in validator.iter_errors(usable):
@@ -165,9 +168,12 @@ def _schema_problems(
             continue  # its problem is told already
         path = _path(error.instance_path)
         if isinstance(error.kind, jsonschema_rs.ValidationErrorKind.Required):
-            found.append(f"`{f'{path}.' if path else ''}{error.kind.property}` is missing")
+            name = f"{path}.{error.kind.property}" if path else error.kind.property
+            found.append((str(error.instance_path[0]) if path else error.kind.property, f"`{name}` is missing"))
+        elif path:
+            found.append((str(error.instance_path[0]), f"`{path}`: {error.message}"))
         else:
-            found.append(f"`{path}`: {error.message}" if path else error.message)
+            found.append(("", error.message))
     return found
 
 

@@ -46,7 +46,7 @@ HeadwaterError
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
 
@@ -209,6 +209,7 @@ class SettingsError(OperatorError):
     """The settings of this connection are not usable."""
 
     code = "operator.settings"
+    problems: Mapping[str, str] = {}  # by field, where they are known
 
 
 class MassDeleteError(OperatorError):

@@ -24,6 +24,7 @@ from headwater.store import Store
 
 if TYPE_CHECKING:
     from headwater.invoke import LiveConnection, LiveConnections
+    from headwater.key_ring import KeyRing
     from headwater.runtime import Runner
 
 SAMPLE_MAX = 10  # entries shown of what an act is about
@@ -76,6 +77,7 @@ class Workshop:
 
     connections: LiveConnections
     runner: Runner
+    key_ring: KeyRing
 
 
 class TakeIn(Protocol):

@@ -100,17 +100,13 @@ def set_(options: Options, connection: str, settings: tuple[str, ...]) -> None:
     """Change plain settings of CONNECTION; the others stay."""
 
     async def act(platform: Platform) -> None:
-        from headwater.connection import validate_settings
+        from headwater.acts.setup import ChangeSettings
 
         stored = await platform.find_connection(connection)
-        connector = platform.project(stored.connector).connector
+        values = fields_of(platform.project(stored.connector).connector, settings)
+        await platform.perform(ChangeSettings(connection=stored.key, settings=values))
         names = {one.field for one in await platform.store.secrets(stored.id, at=platform.clock.now())}
-        values = {**stored.settings, **fields_of(connector, settings)}
-        plain, _ = validate_settings(connector, values, stored_secrets=names)
-        await platform.store.update_settings(stored.id, plain)
         changed = await platform.find_connection(stored.key)
-        await platform.declare_streams(changed, connector)
-        await platform.audit("connections.set", stored.key, {"fields": sorted(fields_of(connector, settings))})
         _tell(platform, options, changed, sorted(names))
 
     with_platform(options, act, projects=True)
@@ -199,11 +195,12 @@ def remove(options: Options, connection: str, yes: bool) -> None:
     """Remove CONNECTION with everything that was ingested through it."""
 
     async def act(platform: Platform) -> None:
+        from headwater.acts.setup import RemoveConnection
+
         stored = await platform.find_connection(connection)
         counts = [count for key, _, count in await platform.store.populations() if key == stored.key]
         confirm(f"Remove {stored.key} with its {sum(counts)} records, its runs and its deliveries?", yes=yes)
-        await platform.store.remove_connection(stored.id)
-        await platform.audit("connections.remove", stored.key, {"records": sum(counts)})
+        await platform.perform(RemoveConnection(connection=stored.key))
         if options.json:
             output.print_json({"removed": stored.key, "records": sum(counts)})
         else:
@@ -216,30 +213,19 @@ def _put_secret(
     options: Options, connection: str, field: str, path: str | None, *, overlap_hours: float | None
 ) -> None:
     async def act(platform: Platform) -> None:
-        from datetime import timedelta
-
-        from headwater.connection import encrypt_secrets, validate_settings
-        from headwater.errors import NotFoundError, near_miss
+        from headwater.acts.setup import SetSecret, require_secret
 
         stored = await platform.find_connection(connection)
-        connector = platform.project(stored.connector).connector
-        if field not in connector.secret_fields:
-            hint = near_miss(field, connector.secret_fields) or f"It has {', '.join(sorted(connector.secret_fields))}."
-            raise NotFoundError(f"The connector {connector.key} has no secret field `{field}`.", hint=hint)
-        at = platform.clock.now()
-        names = {one.field for one in await platform.store.secrets(stored.id, at=at)}
+        require_secret(platform.project(stored.connector).connector, field)
         secret = read_secret(field, path)
-        validate_settings(connector, {**stored.settings, field: secret}, stored_secrets=names)
-        sealed = encrypt_secrets(platform.live.key_ring, stored.key, {field: secret})
-        until = at + timedelta(hours=overlap_hours) if overlap_hours else None
-        await platform.store.put_secret(stored.id, name=field, ciphertext=sealed[field], keep_previous_until=until)
-        await platform.audit("connections.secret", stored.key, {"field": field, "overlap_hours": overlap_hours})
+        done = await platform.perform(
+            SetSecret(connection=stored.key, field=field, value=secret, overlap_hours=overlap_hours or 0.0)
+        )
         if options.json:
+            until = done.value["previous_until"]
             output.print_json({"connection": stored.key, "field": field, "previous_until": until})
         else:
-            output.say(
-                f"{field} of {stored.key} is set." + (f" The one before is valid until {until}." if until else "")
-            )
+            output.say(done.sentence)
 
     with_platform(options, act, projects=True)
 

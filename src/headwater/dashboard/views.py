@@ -28,6 +28,7 @@ from headwater.dashboard import (
     quarantine,
     records,
     runs,
+    setup,
     stream,
     system,
 )
@@ -40,6 +41,7 @@ from headwater.store import Store
 SCREENS: Sequence[Callable[[Screens], Sequence[BaseRoute]]] = (
     home.routes,
     connection.routes,
+    setup.routes,
     stream.routes,
     runs.routes,
     deliveries.routes,
