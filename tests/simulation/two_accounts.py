@@ -155,7 +155,7 @@ class Accounts:
     def compare(self, records, note) -> int:
         """Sets equal: each live object of each ledger against the records, by canonical bytes; how many."""
         stored = {
-            (key, kind, source): bytes(payload) for key, kind, source, deleted, payload, _ in records if not deleted
+            (key, kind, source): bytes(payload) for key, kind, source, deleted, payload, *_ in records if not deleted
         }
         resources = projects()[0].module("lib.stream").RESOURCES
         truth = {}

@@ -43,6 +43,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "runs": ("runs", "runs", "List, show and cancel runs."),
     "serve": ("serve", "serve", "Poll on schedule, receive webhooks, show health."),
     "streams": ("streams", "streams", "The health of every stream in a sentence."),
+    "test": ("test", "test", "Put a connector through a provider that lies."),
     "trigger": ("trigger", "trigger", "Send a signed sample event to a connection's endpoint."),
 }
 

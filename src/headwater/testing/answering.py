@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -40,6 +40,8 @@ class Provider:
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     events: Sequence[SentEvent] = ()  # in the order in which they happened
     at: datetime | None = None  # the present instant at the provider; None: the real one
+    # Changes the account a little, as other people do while it is read: one object more, one less, one changed.
+    shift: Callable[[], object] | None = None
 
 
 def pages(answers: Mapping[str, JSONValue | Sequence[JSONValue]]) -> Transport:

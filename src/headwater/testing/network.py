@@ -30,6 +30,8 @@ class WireFaults:
     refused: float = 0.0  # never got there
     lost: float = 0.0  # carried out, and the answer lost
     cut: float = 0.0  # answered with the first half of its body
+    limited: float = 0.0  # answered 429 with Retry-After, before the provider hears of it
+    failed: float = 0.0  # likewise 503
     slow: float = 0.0  # answered after up to `slow_seconds`
     slow_seconds: float = 90.0
 
@@ -54,6 +56,7 @@ class Network:
         self._answering: set[asyncio.Task[None]] = set()
         self.faults = WireFaults()
         self.hosts: dict[str, Transport] = {}
+        self.anywhere: Transport | None = None  # answers for the hosts that are not named
         self.process: Reachable | None = None  # the one that listens
         self.on_answer: Callable[[str, Mapping[str, str], bytes, int], None] = lambda *_: None
 
@@ -70,7 +73,8 @@ class Network:
             self._history.note("wire", f"{request.method} {path} refused")
             raise ProviderError("The provider refused the connection.")
         process.live()
-        host = self.hosts[netloc]
+        host = self._stopped() or self.hosts.get(netloc) or self.anywhere
+        assert host is not None, f"nobody answers at {netloc}"
         asking = asyncio.get_running_loop().create_task(self._asked(host, request), context=self._world.copy())
         asking.add_done_callback(_taken)
         response = await asyncio.shield(asking)
@@ -134,6 +138,14 @@ class Network:
             if not answer.done():
                 answer.set_exception(ConnectionResetError(str(error)))
 
+    def _stopped(self) -> Transport | None:
+        """What answers in the provider's place, at times."""
+        if self.faults.limited and self._chance.random() < self.faults.limited:
+            return _limited
+        if self.faults.failed and self._chance.random() < self.faults.failed:
+            return _failed
+        return None
+
     def _heed(self, process: Owner, host: str) -> None:
         """A provider that asked for silence is asked nothing meanwhile; a process begun since may not know of it."""
         left = self._silent_until.get((process.name, host), 0.0) - asyncio.get_running_loop().time()
@@ -154,6 +166,14 @@ class Network:
         # https://www.rfc-editor.org/rfc/rfc9110#field.date: a server that has a clock says what it shows.
         date = format_datetime(self._clock.now(), usegmt=True)
         return replace(response, headers=Headers([*response.headers.items(), ("date", date)]))
+
+
+async def _limited(request: TransportRequest) -> TransportResponse:  # noqa: ARG001  whatever it is
+    return TransportResponse(status=429, headers=Headers([("retry-after", "3")]), body=b'{"error": "slow down"}')
+
+
+async def _failed(request: TransportRequest) -> TransportResponse:  # noqa: ARG001  whatever it is
+    return TransportResponse(status=503, body=b'{"error": "not now"}')
 
 
 def _taken(task: asyncio.Task[Any]) -> None:

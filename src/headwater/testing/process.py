@@ -118,11 +118,13 @@ class Killer:
     def __init__(self, chance: random.Random, history: History) -> None:
         self._chance = chance
         self._history = history
-        self._process: Process | None = None
+        self.process: Process | None = None  # the one that lives now
+        self._process: Process | None = None  # the one that is aimed at; None: whichever lives
         self._name = ""
         self._left = 0
         self.store_fails = 0.0  # share of the transactions that fail, or say so although they were committed
         self.kills: dict[str, int] = {}
+        self.passed: dict[str, int] = {}  # how often each failpoint was passed by a living process
         for name in SERVE_FAILPOINTS:
             failpoint.arm(name, lambda name=name: self._passed(name))  # type: ignore[misc]
 
@@ -131,6 +133,10 @@ class Killer:
         self._process = process
         self._name = self._chance.choice(SERVE_FAILPOINTS) if self._chance.random() < share else ""
         self._left = self._chance.choice((1, 1, 2, 3, 5, 8))
+
+    def aim_at(self, name: str, nth: int) -> None:
+        """Whatever process passes `name` for the nth time from now on dies there, once."""
+        self._process, self._name, self._left = None, name, nth
 
     def spare(self) -> None:
         """Kill nobody any more, and let every transaction succeed."""
@@ -146,13 +152,15 @@ class Killer:
             return
         holder.live()
         self._history.note(holder.name, name)
+        self.passed[name] = self.passed.get(name, 0) + 1
         if name in COMMITS and self._chance.random() < self.store_fails:
             raise StoreUnavailableError(f"The simulated disk fails at {name}.")
-        process = self._process
+        process = self.process if self._process is None else self._process
         if process is None or process.owner is not holder or name != self._name:
             return
         self._left -= 1
         if self._left == 0:
+            self._name = ""
             self.kills[name] = self.kills.get(name, 0) + 1
             process.die(f"at {name}")
             raise Crash(name)

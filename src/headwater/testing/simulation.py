@@ -29,7 +29,7 @@ from headwater.testing.history import History
 from headwater.testing.network import Network, WireFaults
 from headwater.testing.process import Killer, Process
 from headwater.testing.stepped import stepped
-from headwater.testing.virtual import VirtualClock, VirtualLoop
+from headwater.testing.virtual import START, VirtualClock, VirtualLoop
 
 KEY = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="  # of nobody: a history must be the same each time
 LOOK_SECONDS = 5.0
@@ -60,19 +60,20 @@ class Simulation:
         seed: int,
         load: Callable[[], Sequence[Project]],
         plan: Plan,
+        start: datetime = START,
     ) -> None:
         self.chance = random.Random(f"simulation {seed}")  # noqa: S311  reproducible
         self.loop = loop
         self.plan = plan
         self.history = History(loop.time)
-        self.world_clock = VirtualClock(loop, random.Random(f"world {seed}"))  # noqa: S311
-        self.clock = VirtualClock(loop, random.Random(f"clock {seed}"))  # noqa: S311
+        self.world_clock = VirtualClock(loop, random.Random(f"world {seed}"), start=start)  # noqa: S311
+        self.clock = VirtualClock(loop, random.Random(f"clock {seed}"), start=start)  # noqa: S311
         self.network = Network(random.Random(f"network {seed}"), self.world_clock, self.history)  # noqa: S311
         self.config = Config(database=folder / "simulated.db", key=KEY, bundles=False)
         self._load = load
         self._commits = contextlib.ExitStack()
         self._committed = self._commits.enter_context(stepped(random.Random(f"store {seed}")))  # noqa: S311
-        self._killer = Killer(random.Random(f"killer {seed}"), self.history)  # noqa: S311
+        self.killer = Killer(random.Random(f"killer {seed}"), self.history)  # noqa: S311
         self._is_over = False
         self._process: Process | None = None
         self._lives = 0
@@ -82,7 +83,7 @@ class Simulation:
     @property
     def kills(self) -> Mapping[str, int]:
         """How often a process died, by failpoint."""
-        return self._killer.kills
+        return self.killer.kills
 
     async def install(self, connections: Mapping[str, tuple[str, Mapping[str, Any]]]) -> dict[str, str | None]:
         """Connect accounts, by key: (connector, settings); the webhook URL of each."""
@@ -112,8 +113,9 @@ class Simulation:
                 loop=self.loop, config=self.config, clock=self.clock, network=self.network, load=self._load,
                 history=self.history,
             )  # fmt: skip
-            self._process = process
-            self._killer.aim(process, share=self.plan.killed)
+            self._process = self.killer.process = process
+            if self.plan.killed:
+                self.killer.aim(process, share=self.plan.killed)
             await process.live()
             if process.error is not None:
                 self.history.violated(f"7: the process ended by itself: {process.error!r}")
@@ -124,7 +126,7 @@ class Simulation:
     async def trouble(self) -> None:
         """Act against the process for as long as the plan says, then stop all that goes wrong."""
         self.network.faults = self.plan.wire
-        self._killer.store_fails = self.plan.store_fails
+        self.killer.store_fails = self.plan.store_fails
         end = self.loop.time() + self.plan.seconds
         while True:
             await asyncio.sleep(self.chance.expovariate(1 / self.plan.pause_seconds))
@@ -136,7 +138,7 @@ class Simulation:
             await act()
         self.network.faults = WireFaults()
         self.clock.offset_seconds = 0.0
-        self._killer.spare()
+        self.killer.spare()
         self.plan = replace(self.plan, killed=0.0)
         self.history.note("world", "nothing goes wrong any more")
 
@@ -186,7 +188,7 @@ class Simulation:
 
     def release(self) -> None:
         """Let go of what is shared by all of this interpreter."""
-        self._killer.close()
+        self.killer.close()
         self._commits.close()
         if self.auditor is not None:
             self.auditor.close()

@@ -113,7 +113,7 @@ async def _resumes(project: Project, fresh: Fresh, stream: str) -> None:
             for state in await one.polled(stream):
                 if not await one.poll_killed(state, at_page=at_page):
                     continue
-            _same(wanted, await one.records(), f"{stream}, killed at page {at_page}", versions=True)
+            same(wanted, await one.records(), f"{stream}, killed at page {at_page}", versions=True)
 
 
 async def _is_idempotent(project: Project, fresh: Fresh) -> None:
@@ -123,12 +123,12 @@ async def _is_idempotent(project: Project, fresh: Fresh) -> None:
         # What a first load sees from its checkpoint on may tell of objects that were gone before it began.
         await one.poll()
         settled = await one.records()
-        _same(first, _live(settled), "polled again from its checkpoint", versions=True)
+        same(first, _live(settled), "polled again from its checkpoint", versions=True)
         await one.poll()
-        _same(settled, await one.records(), "polled a third time from its checkpoint", versions=True)
+        same(settled, await one.records(), "polled a third time from its checkpoint", versions=True)
         await one.begin_again()
         await one.poll()
-        _same(settled, await one.records(), "polled again from the beginning", versions=True)
+        same(settled, await one.records(), "polled again from the beginning", versions=True)
 
 
 async def _survives_faults(project: Project, fresh: Fresh) -> None:
@@ -138,7 +138,7 @@ async def _survives_faults(project: Project, fresh: Fresh) -> None:
     provider = await fresh()
     async with stage(project, provider, transport=_faulty(provider.transport)) as one:
         await one.poll()
-        _same(wanted, await one.records(), "with a 429 and a 503 before each answer", versions=False)
+        same(wanted, await one.records(), "with a 429 and a 503 before each answer", versions=False)
 
 
 async def _keeps_secrets(project: Project, fresh: Fresh) -> None:
@@ -170,7 +170,7 @@ async def _bears_repetition(project: Project, fresh: Fresh) -> None:
         wanted = await one.records()
         # By another delivery id: one of the same id is settled before the route sees it, this one by the route's keys.
         await one.deliver([replace(event, provider_id=None) for event in provider.events])
-        _same(wanted, await one.records(), "every event delivered twice", versions=True)
+        same(wanted, await one.records(), "every event delivered twice", versions=True)
 
 
 async def _bears_disorder(project: Project, fresh: Fresh) -> None:
@@ -186,8 +186,8 @@ async def _bears_disorder(project: Project, fresh: Fresh) -> None:
             in_the_end = await one.records()
         how = f"delivered {name}"
         wanted, wanted_in_the_end = wanted or found, wanted_in_the_end or in_the_end
-        _same(wanted, found, f"{how} (does each emission say its event's `as_of`?)", versions=False, ties=True)
-        _same(wanted_in_the_end, in_the_end, f"{how}, then polled", versions=False, ties=not _polled_keys(project))
+        same(wanted, found, f"{how} (does each emission say its event's `as_of`?)", versions=False, ties=True)
+        same(wanted_in_the_end, in_the_end, f"{how}, then polled", versions=False, ties=not _polled_keys(project))
 
 
 async def _agree(project: Project, fresh: Fresh) -> None:
@@ -224,7 +224,8 @@ def _orders(events: Sequence[SentEvent]) -> list[tuple[str, list[SentEvent]]]:
     return [("in order", list(events)), ("backwards", list(events)[::-1]), ("with neighbours swapped", swapped)]
 
 
-def _same(wanted: dict[Key, Seen], found: dict[Key, Seen], how: str, *, versions: bool, ties: bool = False) -> None:
+def same(wanted: dict[Key, Seen], found: dict[Key, Seen], how: str, *, versions: bool, ties: bool = False) -> None:
+    """An assertion fails, in words, where records differ; with `ties`, not where both are of the same instant."""
     missing, extra = wanted.keys() - found.keys(), found.keys() - wanted.keys()
     assert not missing, f"{how}: {len(missing)} records are missing, such as {min(missing)}"
     assert not extra, f"{how}: {len(extra)} records are too many, such as {min(extra)}"
