@@ -42,6 +42,8 @@ class Provider:
     at: datetime | None = None  # the present instant at the provider; None: the real one
     # Changes the account a little, as other people do while it is read: one object more, one less, one changed.
     shift: Callable[[], object] | None = None
+    # Told the present instant before each request, where the account has a clock that goes on.
+    tell_time: Callable[[datetime], object] | None = None
 
 
 def pages(answers: Mapping[str, JSONValue | Sequence[JSONValue]]) -> Transport:

@@ -20,6 +20,7 @@ from headwater.testing.network import WireFaults
 from headwater.testing.simulation import Plan, Simulation
 from headwater.testing.stage import Key, Seen
 from headwater.testing.virtual import START, EndlessError, VirtualLoop, run_virtual
+from headwater.transport import Transport, TransportRequest, TransportResponse
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  a folder of our own is made in it; a real disk is slower, no better
 SCHEDULE = "* * * * *"  # whatever the manifest says: virtual hours cost real seconds
@@ -60,10 +61,29 @@ class Scene:
         if webhooks is not None and webhooks.secret in self.project.connector.secret_fields:
             secrets.setdefault(webhooks.secret, self._secret)
         values = {**self.provider.settings, **secrets}
-        self.simulation.network.anywhere = self.provider.transport
+        self.answer_by(self.provider.transport)
         urls = await self.simulation.install({CONNECTION: (self.project.connector.key, values)})
         self._url = urls[CONNECTION]
         self._serving = asyncio.create_task(self.simulation.serve())
+
+    def answer_by(self, transport: Transport) -> None:
+        """Let the connector's requests be answered by this from now on."""
+
+        async def timed(request: TransportRequest) -> TransportResponse:
+            self._tell_time()
+            return await transport(request)
+
+        self.simulation.network.anywhere = timed
+
+    def shift(self) -> None:
+        """Let the account change, where it can."""
+        self._tell_time()
+        if self.provider.shift:
+            self.provider.shift()
+
+    def _tell_time(self) -> None:
+        if self.provider.tell_time:
+            self.provider.tell_time(self.simulation.world_clock.now())
 
     async def end(self) -> None:
         """Stop in order."""

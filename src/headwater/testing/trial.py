@@ -215,7 +215,7 @@ def shift(bench: Bench) -> Verdict:
         async def act(scene: Scene) -> None:
             await scene.poll()
             scene.provider = provider
-            scene.simulation.network.anywhere = provider.transport
+            scene.answer_by(provider.transport)
             await scene.poll()
             scene.note("end")
 
@@ -235,13 +235,11 @@ def skew(bench: Bench) -> Verdict:
             scene.set_clock(offset)
             await scene.poll()
             for _ in range(SHIFTS if provider.shift else 0):
-                assert provider.shift is not None, "it was asked"
-                provider.shift()
+                scene.shift()
                 await scene.poll()
             scene.set_clock(0.0)
             await scene.poll()
-            if provider.shift:
-                provider.shift()
+            scene.shift()
             await scene.poll()
             scene.note("end")
 
@@ -265,9 +263,9 @@ def expiry(bench: Bench) -> Verdict:
             await scene.poll()
             forgetful.tokens = _tokens(scene.checkpoints())
             newest = scene.rows("SELECT coalesce(max(id), 0) FROM runs")[0][0]
-            scene.simulation.network.anywhere = forgetful
+            scene.answer_by(forgetful)
             await _quietly(scene, EXPIRED_SECONDS)
-            scene.simulation.network.anywhere = provider.transport
+            scene.answer_by(provider.transport)
             met = met or forgetful.refused > 0
             for (stream,) in scene.rows(
                 "SELECT DISTINCT s.key FROM runs r JOIN streams s ON s.id = r.stream_id"
