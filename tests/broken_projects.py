@@ -8,6 +8,11 @@ from dataclasses import dataclass, field
 from project_builder import CUSTOMERS, GOOD, LIB, LIBRARY, MANIFEST, SYNC, WEBHOOK, manifest, replaced
 
 STREAM = '        Stream("customers", mode="poll", schedule="*/15 * * * *"),\n'
+OAUTH = (
+    '        test="setup/test_connection",\n'
+    '        oauth={"authorize_url": "https://shop.example/a", "token_url": "https://api.shop.example/t",'
+    ' "client_id": "regio", "client_secret": "api_key"},\n'
+)
 INVOICES = '        Stream("invoices", mode="backfill"),\n'
 
 
@@ -210,4 +215,13 @@ BROKEN: Mapping[str, Broken] = {
         says="gives no zone",
     ),
     "HW707": of_library_end("def amount(text):\n    return float(text)\n", line=2, says="use `Decimal`"),
+    # OAuth
+    "HW801": of_manifest(
+        (
+            '        test="setup/test_connection",\n',
+            OAUTH,
+        ),
+        line=19,
+        says="did you mean `region`?",
+    ),
 }

@@ -13,6 +13,7 @@ from headwater.archive import pack
 from headwater.connection import secret_aad
 from headwater.delivery import DeliveryFilter, DeliveryState
 from headwater.deployment import StoredBundle
+from headwater.grant import Authorization
 from headwater.intention import AuditNote, DeliveryFailure
 from headwater.key_ring import KeyRing
 from headwater.run import RequestLog, RunState, Window
@@ -140,6 +141,10 @@ async def _deploy(store):
 
 
 async def _manage(world, other):
+    acme = await world.store.connection("acme")
+    begun = Authorization(connection_id=acme.id, sealed=ODD)
+    await world.store.begin_authorization(KEY_HASH, begun, at=at(500), expires_at=at(900))
+    assert await world.store.lease_grant(acme.id, at=at(500), lease_seconds=60) == 1
     rule = await world.store.add_alert_rule(
         conditions=["late"], connection="acme", stream=ODD, threshold=0.5, hold_seconds=60, targets=[ODD], at=at(500)
     )

@@ -18,7 +18,7 @@ from headwater.acts.deliveries import CancelReplay, ReplayDeliveries
 from headwater.acts.events import SendEvent
 from headwater.acts.quarantine import DropQuarantined, ReleaseQuarantined, RepairQuarantined
 from headwater.acts.registry import ACTS
-from headwater.acts.setup import AddConnection, ChangeSettings, RemoveConnection, SetSecret
+from headwater.acts.setup import AddConnection, ChangeSettings, Disconnect, RemoveConnection, SetSecret
 from headwater.acts.streams import (
     CancelRun,
     PauseStream,
@@ -275,7 +275,7 @@ def test_nothing_of_another_tenant_is_acted_on():
             ForgetRecords(connection="acme"), AddAlertRule(conditions=("late",), connection="acme"),
             RemoveAlertRule(rule=1), MuteStream(connection="acme"), Unmute(mute=1),
             ChangeSettings(connection="acme", settings={}), RemoveConnection(connection="acme"),
-            SetSecret(connection="acme", field="b", value="c"),
+            SetSecret(connection="acme", field="b", value="c"), Disconnect(connection="acme"),
         ]  # fmt: skip
         apart = {ExamineStore, SendTestMessage, AddConnection}
         assert {type(one) for one in hidden} == set(ACTS.values()) - apart, "every act is tried"
@@ -312,6 +312,7 @@ def _examples():
         CancelReplay(replayed_at=NOON), ForgetRecords(connection="acme", type="customer"), ExamineStore(),
         AddAlertRule(conditions=("late", "needs attention"), targets=("webhook", "a@b.c"), connection="acme"),
         AddAlertRule(conditions=("drift",), threshold=0.5), RemoveConnection(connection="acme"),
+        Disconnect(connection="acme"),
         AddConnection(connector="shop", key="acme", settings={"a": 1}, secrets={"b": "c"}, paused=True),
         ChangeSettings(connection="acme", settings={"a": True}), SetSecret(connection="acme", field="b", value="c"),
         SetSecret(connection="acme", field="b", value="c", overlap_hours=2.5),

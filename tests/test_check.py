@@ -66,7 +66,7 @@ def test_the_index_of_codes_is_complete() -> None:
 
 def test_codes_are_in_order_and_in_their_group() -> None:
     assert list(CODES) == sorted(CODES)
-    assert all(re.fullmatch(r"HW[1-7]\d\d", name) for name in CODES)
+    assert all(re.fullmatch(r"HW[1-8]\d\d", name) for name in CODES)
 
 
 def test_all_problems_are_printed_at_once(tmp_path: Path) -> None:

@@ -74,6 +74,7 @@ class Connection:
     # JSON Schema 2020-12 of an object; `x-secret: true` marks a secret field
     test: str | None = None  # route below src/api that tries the credentials, such as "setup/test_connection"
     instructions: str = ""  # shown to the operator beside the form
+    oauth: Mapping[str, Any] | None = None  # how the account authorises us: the fields of `grant.OAuth`
 
 
 @dataclass(frozen=True, kw_only=True)

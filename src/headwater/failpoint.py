@@ -30,6 +30,8 @@ NAMES = frozenset(
         "tick.after_commit",
         "migration.before_commit",
         "replay.before_commit",
+        "oauth.before_store",
+        "oauth.stored",
         "copy.begun",
         "copy.before_batch_commit",
         "copy.after_batch_commit",

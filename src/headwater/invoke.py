@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass, field
@@ -20,8 +20,9 @@ from headwater import http
 from headwater.catalog import Connector
 from headwater.clock import Clock, to_micros
 from headwater.connection import KeyRing, secret_aad
-from headwater.context import HttpPort, Invocation, invoking
+from headwater.context import HttpPort, Invocation, OAuthPort, invoking
 from headwater.errors import HeadwaterError, NotFoundError, near_miss
+from headwater.grant import TOKEN_FIELD, Token, oauth_of
 from headwater.intention import StoredConnection, StoredSecret
 from headwater.jsonvalue import JSONValue
 from headwater.project import Project
@@ -29,7 +30,7 @@ from headwater.redaction import Redactor
 from headwater.route import Response, SetupRequest
 from headwater.route_log import RouteLog
 from headwater.run import Priority
-from headwater.store import ConnectionStore
+from headwater.tokens import Refreshes, Tokens, TokenStore
 
 READ_AGAIN_SECONDS = 3.0  # a change made in another process is seen within this
 MISS_SECONDS = 1.0  # an endpoint that is not known is looked for in the store at most this often
@@ -70,6 +71,7 @@ class LiveConnection:
     redactor: Redactor
     http: HttpPort = field(repr=False)
     clock: Clock = field(repr=False)
+    tokens: OAuthPort | None = field(default=None, repr=False)  # of a connector that declares OAuth
 
     def webhook_secrets(self) -> Sequence[str]:
         """The signing secrets valid now, newest first; none where the connection has not set one."""
@@ -105,7 +107,7 @@ class LiveConnections:
 
     def __init__(
         self,
-        store: ConnectionStore,
+        store: TokenStore,
         projects: Mapping[str, Project],
         key_ring: KeyRing,
         clock: Clock,
@@ -120,6 +122,7 @@ class LiveConnections:
         self._entries: dict[int, _Entry] = {}
         self._forgotten = 0
         self._reading = asyncio.Lock()
+        self._refreshes = Refreshes()
 
     async def get(self, connection_id: int) -> LiveConnection:
         """The connection of that id.
@@ -212,19 +215,51 @@ class LiveConnections:
             value = self._key_ring.decrypt(one.ciphertext, aad=secret_aad(stored.key, one.field))
             versions.setdefault(one.field, []).append(SecretVersion(value=value, expires_at=one.expires_at))
         settings = project.connector.with_defaults(stored.settings)
-        redactor = Redactor(one.value for many in versions.values() for one in many)
+        redactor = Redactor(_said(versions))
+        secrets = {name: many[0].value for name, many in versions.items()}
+        http = self._http_for(
+            connection_id=stored.id, connector=project.connector, settings=settings, redactor=redactor
+        )
+        oauth = oauth_of(project.connector.connection.oauth)
+        tokens = (
+            None
+            if oauth is None
+            else Tokens(
+                connection_id=stored.id,
+                connection=stored.key,
+                oauth=oauth,
+                settings=settings,
+                secrets=secrets,
+                http=http,
+                store=self._store,
+                key_ring=self._key_ring,
+                clock=self._clock,
+                refreshes=self._refreshes,
+                forget=self.forget,
+            )
+        )
         return LiveConnection(
             stored=stored,
             project=project,
             settings=settings,
-            secrets={name: many[0].value for name, many in versions.items()},
+            secrets={name: value for name, value in secrets.items() if name != TOKEN_FIELD},
             versions=versions,
             redactor=redactor,
-            http=self._http_for(
-                connection_id=stored.id, connector=project.connector, settings=settings, redactor=redactor
-            ),
+            http=http,
             clock=self._clock,
+            tokens=tokens,
         )
+
+
+def _said(versions: Mapping[str, Sequence[SecretVersion]]) -> Iterator[str]:
+    """Every secret that must not be told, a token's parts one by one."""
+    for name, many in versions.items():
+        for one in many:
+            if name == TOKEN_FIELD:
+                token = Token.of_text(one.value)
+                yield from (part for part in (token.access_token, token.refresh_token) if part)
+            else:
+                yield one.value
 
 
 def _indexed(stored: Sequence[StoredConnection], read_at: float) -> _Index:
@@ -270,6 +305,7 @@ def invocation_for(
         cursor=cursor,
         partition=partition,
         checkpoint_at=checkpoint_at,
+        oauth=live.tokens,
         priority=priority if priority is not None else Priority.POLL if stream else 0,
     )
 

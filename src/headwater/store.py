@@ -22,6 +22,7 @@ from headwater.delivery import (
     Rejection,
 )
 from headwater.deployment import BundleStore
+from headwater.grant import GrantStore
 from headwater.intention import (
     EVERY_ACT,
     LIST_LIMIT,
@@ -439,7 +440,7 @@ class RecordStore(Protocol):
 
 class Store(
     ConnectionStore, RunStore, BackfillStore, DeliveryStore, RecordStore, BundleStore, AccountStore, AnswerStore,
-    AlertStore, Protocol,
+    AlertStore, GrantStore, Protocol,
 ):  # fmt: skip
     """Everything durable."""
 

@@ -11,7 +11,7 @@ from headwater.acts.connections import ForgetRecords, PauseConnection, ResumeCon
 from headwater.acts.deliveries import CancelReplay, ReplayDeliveries
 from headwater.acts.events import SendEvent
 from headwater.acts.quarantine import DropQuarantined, ReleaseQuarantined, RepairQuarantined
-from headwater.acts.setup import AddConnection, ChangeSettings, RemoveConnection, SetSecret
+from headwater.acts.setup import AddConnection, ChangeSettings, Disconnect, RemoveConnection, SetSecret
 from headwater.acts.streams import (
     CancelRun,
     PauseStream,
@@ -28,7 +28,7 @@ ACTS: Mapping[str, type[Act]] = {
     for one in (
         TriggerRun, TryRun, PauseStream, ResumeStream, CancelRun, SetCheckpoint, ResetCheckpoint,
         PauseConnection, ResumeConnection, TestConnection, ForgetRecords,
-        AddConnection, ChangeSettings, SetSecret, RemoveConnection,
+        AddConnection, ChangeSettings, SetSecret, Disconnect, RemoveConnection,
         StartBackfill, PauseBackfill, ResumeBackfill, CancelBackfill, RetryWindows,
         SendEvent, ReplayDeliveries, CancelReplay, ReleaseQuarantined, RepairQuarantined, DropQuarantined, ExamineStore,
         AddAlertRule, RemoveAlertRule, MuteStream, Unmute, SendTestMessage,

@@ -15,6 +15,7 @@ from headwater.connection import encrypt_secrets, endpoint_id, validate_settings
 from headwater.declaration import declarations
 from headwater.errors import NotFoundError, UsageError, near_miss
 from headwater.intention import StoredConnection
+from headwater.tokens import Tokens
 
 if TYPE_CHECKING:
     from headwater.project import Project
@@ -74,7 +75,10 @@ class AddConnection(Act, frozen=True, kw_only=True):
             secrets=encrypt_secrets(ring, self.key, secrets),
             at=at,
         )
-        if self.paused:
+        if project.connector.connection.oauth is not None:
+            reason = f"{self.key} is not authorised yet: connect it on its settings page."
+            await desk.store.pause_connection(stored.id, reason=reason, needs_attention=True, at=at)
+        elif self.paused:
             await desk.store.pause_connection(stored.id, reason="added paused", needs_attention=False, at=at)
         await desk.store.declare_streams(stored.id, declarations(stored, project.connector, at), at=at)
         return Done(
@@ -236,6 +240,50 @@ class SetSecret(ConnectionAct, frozen=True, kw_only=True):
         names = {one.field for one in await desk.store.secrets(stored.id, at=desk.clock.now())}
         validate_settings(connector, {**stored.settings, self.field: self.value}, stored_secrets=names)
         return stored
+
+
+class Disconnect(ConnectionAct, frozen=True, kw_only=True):
+    """Forget the authorisation of an account; nothing runs until it is authorised again."""
+
+    name: ClassVar[str] = "connections.disconnect"
+    title: ClassVar[str] = "Disconnect"
+    is_grave: ClassVar[bool] = True
+
+    async def plan(self, desk: Desk) -> Plan:
+        """See `Act.plan`."""
+        tokens = await self._tokens(desk)
+        return Plan(
+            sentence=f"The authorisation of {self.connection} is forgotten.",
+            consequences=(
+                "Nothing of it runs until it is authorised again; deliveries are still stored.",
+                "At the provider it stands until it is withdrawn there.",
+            ),
+            is_possible=tokens.kept is not None,
+        )
+
+    async def carry_out(self, desk: Desk) -> Done:
+        """See `Act.carry_out`."""
+        tokens = await self._tokens(desk)
+        await tokens.keep(None)
+        reason = "It was disconnected: connect it again on its settings page."
+        await desk.store.pause_connection(
+            tokens.connection_id, reason=reason, needs_attention=True, at=desk.clock.now()
+        )
+        return Done(sentence=f"{self.connection} is disconnected.", target=self.connection, place=self.about())
+
+    def command(self) -> list[str]:
+        """See `Act.command`."""
+        return ["connections", "disconnect", self.connection, "--yes"]
+
+    def about(self) -> Place:
+        """See `Act.about`."""
+        return Place(("connections", self.connection, "settings"))
+
+    async def _tokens(self, desk: Desk) -> Tokens:
+        tokens = (await desk.live(self.connection)).tokens
+        if not isinstance(tokens, Tokens):
+            raise UsageError(f"{self.connection} is not authorised by OAuth.")
+        return tokens
 
 
 class RemoveConnection(ConnectionAct, frozen=True, kw_only=True):

@@ -11,6 +11,7 @@ from headwater.bundle import Bundle, survey
 from headwater.check import code
 from headwater.check.diagnostic import Findings, Report
 from headwater.check.manifest import check_manifest
+from headwater.check.oauth import check_oauth
 from headwater.check.permissions import check_permissions
 from headwater.check.records import check_types
 from headwater.check.routes import check_routes
@@ -54,6 +55,7 @@ def _proved(bundle: Bundle, path: Path, found: Findings) -> Project | None:
         check_streams(subject, places)
         check_settings(subject, places)
         check_permissions(subject, places)
+        check_oauth(subject, places)
     check_types(subject)
     check_routes(subject, places)
     check_usage(subject)

@@ -88,4 +88,7 @@ EMISSION_INCOMPLETE = Code("HW705", "An emission leaves out an argument that it 
 NAIVE_INSTANT = Code("HW706", "An instant has no time zone", "warning")
 FLOAT = Code("HW707", "A number is made a float", "warning")
 
+# 8xx: OAuth
+OAUTH_INVALID = Code("HW801", "The OAuth declaration is not usable")
+
 CODES: Mapping[str, Code] = {value.name: value for value in list(vars().values()) if isinstance(value, Code)}

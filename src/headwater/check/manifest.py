@@ -57,6 +57,7 @@ KINDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "int | None": (lambda value: value is None or _is_int(value), "a whole number"),
     "float": (lambda value: _is_int(value) or isinstance(value, float), "a number"),
     "Mapping[str, Any]": (lambda value: isinstance(value, Mapping), "a mapping"),
+    "Mapping[str, Any] | None": (lambda value: value is None or isinstance(value, Mapping), "a mapping"),
     "Sequence[str]": (is_texts, "a list of strings"),
     "Sequence[Stream]": (_is_streams, "a list of Stream(...)"),
     "Connection": (lambda value: isinstance(value, Connection), "a Connection(...)"),

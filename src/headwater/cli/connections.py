@@ -187,6 +187,48 @@ def resume(options: Options, connection: str) -> None:
     with_platform(options, act)
 
 
+@connections.command("authorize")
+@platform_options
+@click.argument("connection")
+def authorize(options: Options, connection: str) -> None:
+    """Tell where the account of CONNECTION authorises us by OAuth: in a browser, on the server's pages."""
+
+    async def act(platform: Platform) -> None:
+        from headwater.errors import UsageError
+
+        stored = await platform.find_connection(connection)
+        if platform.project(stored.connector).connector.connection.oauth is None:
+            raise UsageError(f"{stored.key} is not authorised by OAuth.")
+        url = f"{platform.config.base_url}/connections/{stored.key}/settings"
+        if options.json:
+            output.print_json({"url": url})
+        else:
+            output.say(f"Open {url} and press Connect.")
+
+    with_platform(options, act, projects=True)
+
+
+@connections.command("disconnect")
+@platform_options
+@click.argument("connection")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def disconnect(options: Options, connection: str, yes: bool) -> None:
+    """Forget the OAuth authorisation of CONNECTION; nothing of it runs until it is authorised again."""
+
+    async def act(platform: Platform) -> None:
+        from headwater.acts.setup import Disconnect
+
+        stored = await platform.find_connection(connection)
+        confirm(f"Forget the authorisation of {stored.key}?", yes=yes)
+        done = await platform.perform(Disconnect(connection=stored.key))
+        if options.json:
+            output.print_json({"connection": stored.key})
+        else:
+            output.say(done.sentence)
+
+    with_platform(options, act, projects=True)
+
+
 @connections.command("remove")
 @platform_options
 @click.argument("connection")

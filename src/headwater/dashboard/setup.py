@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from headwater.acts.act import Act, perform
+from headwater.acts.act import Act, Desk, perform
 from headwater.acts.setup import OVERLAP_HOURS_MAX, AddConnection, ChangeSettings, Key, SetSecret
 from headwater.api.access import Caller, visible_connection
 from headwater.api.csrf import form_of
@@ -18,11 +18,14 @@ from headwater.api.problem import ProblemError
 from headwater.api.query import Query
 from headwater.dashboard.connection import head
 from headwater.dashboard.login import see_other
+from headwater.dashboard.oauth import CALLBACK
 from headwater.dashboard.schema_form import fields, read
 from headwater.dashboard.screen import Answer, Screens, finish
 from headwater.errors import HeadwaterError, NotFoundError, SettingsError, UsageError
+from headwater.grant import TOKEN_FIELD, Token
 from headwater.intention import StoredConnection
 from headwater.project import Project
+from headwater.tokens import Tokens
 
 OVERLAPS = (0, 1, 24, 72)  # hours that a form offers
 ERRORS = (SettingsError, UsageError, NotFoundError)
@@ -84,7 +87,7 @@ class _Setup:
         """What is set, what may be changed, and where the provider sends its deliveries."""
         stored = await visible_connection(caller, self._screens.store, request.path_params["key"])
         finish(Query(request))
-        return await self._settings(stored)
+        return await self._settings(stored, caller=caller)
 
     async def change(self, request: Request, caller: Caller) -> Response:
         """Change the plain settings."""
@@ -95,7 +98,7 @@ class _Setup:
             act = ChangeSettings(connection=stored.key, settings=plain, replaces=True)
             await self._perform(caller, act)
         except ERRORS as error:
-            return self._again(request, caller, await self._settings(stored, typed, error))
+            return self._again(request, caller, await self._settings(stored, typed, error, caller=caller))
         return see_other(act_url(act))
 
     async def set_secret(self, request: Request, caller: Caller) -> Response:
@@ -112,7 +115,7 @@ class _Setup:
         except ERRORS as error:
             problem = SettingsError(str(error))
             problem.problems = {name: getattr(error, "problems", {}).get(name) or str(error)}
-            return self._again(request, caller, await self._settings(stored, None, problem))
+            return self._again(request, caller, await self._settings(stored, None, problem, caller=caller))
         return see_other(act_url(act))
 
     async def _perform(self, caller: Caller, act: Act) -> None:
@@ -141,12 +144,18 @@ class _Setup:
         return Answer(template="connect_form.html", values=values, twin=twin)
 
     async def _settings(
-        self, stored: StoredConnection, typed: Mapping[str, str] | None = None, error: HeadwaterError | None = None
+        self,
+        stored: StoredConnection,
+        typed: Mapping[str, str] | None = None,
+        error: HeadwaterError | None = None,
+        *,
+        caller: Caller,
     ) -> Answer:
+        desk = self._screens.services.desk(caller)
         project = self._screens.project(stored.connector)
         at = self._screens.clock.now()
         secrets = await self._screens.store.secrets(stored.id, at=at)
-        set_ = {one.field for one in secrets}
+        set_ = {one.field for one in secrets if one.field != TOKEN_FIELD}
         expiring = {one.field: one.expires_at for one in secrets if one.expires_at is not None}
         errors = getattr(error, "problems", {})
         shown = (
@@ -157,16 +166,28 @@ class _Setup:
         values = {
             **await head(self._screens, stored, "settings"), "project": project, "fields": shown,
             "problem": _elsewhere(error, [one.name for one in shown]), "expiring": expiring, "overlaps": OVERLAPS,
+            "oauth": project.connector.connection.oauth if project else None, "token": await _token(desk, stored),
+            "callback": desk.base_url + CALLBACK,
         }  # fmt: skip
         twin = {
             "connection": stored.key, "settings": stored.settings, "secrets": sorted(set_),
             "webhook_url": values["webhook_url"], "problems": errors,
+            "is_authorised": values["token"] is not None if values["oauth"] else None,
         }  # fmt: skip
         return Answer(template="settings.html", values=values, twin=twin)
 
     def _again(self, request: Request, caller: Caller, found: Answer) -> Response:
         values = dict(found.values)
         return self._screens.render(request, found.template, caller=caller, status=422, **values)
+
+
+async def _token(desk: Desk, stored: StoredConnection) -> Token | None:
+    """What the account gave us; only whether, for what and until when is shown."""
+    try:
+        tokens = (await desk.live(stored.key)).tokens
+    except HeadwaterError:
+        return None  # its connector is not loaded here, or its secrets cannot be read: the page says so elsewhere
+    return tokens.kept if isinstance(tokens, Tokens) else None
 
 
 def act_url(act: Act) -> str:

@@ -35,6 +35,7 @@ from headwater.transport import Transport
 
 SIGNING_SECRET = "whsec_c2lnbnMtYS10ZXN0cy1vd24tZGVsaXZlcmllcw=="  # noqa: S105  for providers without one
 CONNECTION = "test"
+ACCESS_TOKEN = "access-token-of-the-kit"  # noqa: S105  what `oauth.access_token()` gives
 
 T = TypeVar("T")
 
@@ -238,8 +239,17 @@ def _invocation(
         redactor=redactor,
         http=cast("HttpPort", client),
         clock=clock,
+        tokens=_FixedToken() if connector.connection.oauth is not None else None,
     )
     return invocation_for(live, stream=stream, as_of=clock.now(), cursor=cursor, partition=partition)
+
+
+class _FixedToken:
+    """What the kit's provider gave to a connector that is authorised by OAuth."""
+
+    async def access_token(self) -> str:
+        """See `OAuthPort`."""
+        return ACCESS_TOKEN
 
 
 def _driven(invocation: Invocation, *, page: Page | None = None, response: Response | None = None) -> Driven:

@@ -15,6 +15,7 @@ from headwater.clock import SystemClock
 from headwater.config import Config
 from headwater.delivery import DeliveryFilter, DeliveryState
 from headwater.dispatch import Dispatcher
+from headwater.grant import Token
 from headwater.ingress import Ingress
 from headwater.intention import StoredConnection
 from headwater.key_ring import generate_key
@@ -23,7 +24,8 @@ from headwater.record import record_cursor
 from headwater.run import LEASE_SECONDS, Run, RunRef, RunState, StreamState
 from headwater.runtime import Runner
 from headwater.testing.answering import Provider, SentEvent, answering
-from headwater.testing.drive import CONNECTION, delivery_headers, signing_secret
+from headwater.testing.drive import ACCESS_TOKEN, CONNECTION, delivery_headers, signing_secret
+from headwater.tokens import Tokens
 from headwater.transport import Transport, TransportRequest
 
 HURRY = 50.0  # how much faster than the real one the stage's clock goes: a Retry-After of a second is 20 ms
@@ -227,4 +229,8 @@ async def stage(project: Project, provider: Provider, *, transport: Transport | 
     ) as platform:
         values = {**provider.settings, **secrets}
         stored = await platform.add_connection(project.connector.key, values, key=CONNECTION)
+        tokens = (await platform.live.connections.get(stored.id)).tokens
+        if isinstance(tokens, Tokens):
+            await tokens.keep(Token(access_token=ACCESS_TOKEN))
+            await platform.store.resume_connection(stored.id, at=platform.clock.now())
         yield Stage(platform, project, stored, secret)

@@ -147,6 +147,11 @@ async def put_secret(
     await execute(db, _sql["insert_secret"], connection_id=connection_id, field=name, ciphertext=ciphertext)
 
 
+async def drop_secret(db: Connection, connection_id: int, *, name: str) -> None:
+    """Forget a secret field."""
+    await execute(db, _sql["drop_secrets"], connection_id=connection_id, field=name)
+
+
 async def secrets(db: Connection, connection_id: int, *, at: datetime) -> Sequence[StoredSecret]:
     """See `ConnectionStore.secrets`."""
     valid = await rows(db, _sql["valid_secrets"], connection_id=connection_id, at=to_micros(at))

@@ -119,6 +119,11 @@ def put_secret(
     execute(db, _sql["insert_secret"], connection_id=connection_id, field=name, ciphertext=ciphertext)
 
 
+def drop_secret(db: apsw.Connection, connection_id: int, *, name: str) -> None:
+    """Forget a secret field."""
+    execute(db, _sql["drop_secrets"], connection_id=connection_id, field=name)
+
+
 def secrets(db: apsw.Connection, connection_id: int, *, at: datetime) -> Sequence[StoredSecret]:
     """See `ConnectionStore.secrets`."""
     valid = rows(db, _sql["valid_secrets"], connection_id=connection_id, at=to_micros(at))

@@ -29,6 +29,7 @@ from headwater.stores.sqlite import (
     connections,
     deliveries,
     forget,
+    grants,
     inbox,
     pages,
     quarantine,
@@ -173,6 +174,11 @@ class SQLiteStore:
     record = _reads(records.record)
     versions = _reads(records.versions)
     versions_of_delivery = _reads(records.versions_of_delivery)
+    begin_authorization = _writes(grants.begin_authorization)
+    take_authorization = _writes(grants.take_authorization)
+    lease_grant = _writes(grants.lease_grant)
+    put_grant = _writes(grants.put_grant)
+    release_grant = _writes(grants.release_grant)
     alert_rules = _reads(alerts.alert_rules)
     add_alert_rule = _writes(alerts.add_alert_rule)
     remove_alert_rule = _writes(alerts.remove_alert_rule)
