@@ -66,6 +66,21 @@ def test_a_good_connector_holds_every_promise(tmp_path: Path) -> None:
     assert [verdict.name for verdict in verdicts if verdict.skipped] == []
 
 
+def test_a_plain_route_is_tried_in_turn_with_its_thread_and_one_seed_is_one_history(tmp_path: Path) -> None:
+    plain = feed_project(tmp_path, sync=replaced(SYNC, ("async def", "def"), ("await changed", "changed")))
+    library = (plain / "src/lib/shop.py").read_text()
+    (plain / "src/lib/shop.py").write_text(
+        library + library[library.index("async def") : library.index("def customer_record")]
+        .replace("async def changed", "def changed")
+        .replace("await http.get", "http.blocking.get")
+    )  # fmt: skip
+    verdicts = list(trials(bench(plain), ["peace", "kills", "wire", "shift"]))
+    assert [(verdict.name, verdict.broken) for verdict in verdicts if not verdict.ok] == []
+    histories = [bench(plain).play(in_peace, seed=7) for _ in range(2)]
+    assert histories[0].pages > 2
+    assert histories[0].hash == histories[1].hash != bench(plain).play(in_peace, seed=8).hash
+
+
 @pytest.mark.parametrize(
     ("files", "trial", "words"),
     [

@@ -3,8 +3,8 @@
     ready? ──yes──> one of the ready callbacks, drawn ──> run it
       └──no──> time jumps to the next timer
 
-One seed is one history: no thread, no socket and no real clock takes part. What the platform gives to a thread is
-carried out on the loop, a drawn moment later.
+One seed is one history: no socket and no real clock takes part. What the platform gives to a thread is carried out on
+the loop, a drawn moment later; a plain `def` route has a thread, and either it or the loop is at work (`turns.py`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,11 @@ from collections import deque
 from collections.abc import Callable, Generator
 from contextvars import Context, ContextVar, copy_context
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, TypeVar, cast
+
+from headwater import invoke
+from headwater.testing.turns import Turns
 
 T = TypeVar("T")
 
@@ -79,6 +83,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._shuffled = shuffled
         self._now = 0.0
         self._tasks_made = 0
+        self._turns = Turns()
         self._agens: list[Any] = []
         self._owners: dict[int, Owner] = {}  # every process that ever was, by its identity
         self.callbacks = 0
@@ -90,9 +95,13 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """Seconds since the history began."""
         return self._now
 
-    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:  # type: ignore[override]  # noqa: ARG002
-        """Carry `func` out on the loop, a drawn moment later."""
+    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:  # type: ignore[override]
+        """Carry `func` out on the loop, a drawn moment later; a route in a thread of its own, in turn with the loop."""
         future: asyncio.Future[Any] = self.create_future()
+        if executor is invoke._threads:  # noqa: SLF001  those of plain routes
+            carry_out_in_turn = partial(self._turns.begin, future, func, args)
+            self.call_later(self._chance.random() * THREAD_SECONDS_MAX, carry_out_in_turn)
+            return future
 
         def carry_out() -> None:
             if future.done():
@@ -106,6 +115,14 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
         self.call_later(self._chance.random() * THREAD_SECONDS_MAX, carry_out)
         return future
+
+    def call_soon_threadsafe(  # type: ignore[override]
+        self, callback: Callable[..., Any], *args: Any, context: Context | None = None
+    ) -> asyncio.Handle:
+        """As asyncio's; a thread that calls it waits for the loop, which goes on."""
+        handle = super().call_soon_threadsafe(callback, *args, context=context)
+        self._turns.give_up(callback)
+        return handle
 
     async def bury(self, dead: Owner, *, turns_max: int = 10_000) -> None:
         """Let every task of a dead process end, at this instant; what it still tries to do outside fails."""
