@@ -82,3 +82,13 @@ def test_the_readmes_make_targets_exist():
 
 def test_the_changelog_has_an_unreleased_part():
     assert "## Unreleased" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_the_security_table_names_every_security_test_and_no_other() -> None:
+    named = set(re.findall(r"`(test_v\d+_\d+_\d+_\w+)`", (ROOT / "docs/security.md").read_text()))
+    written = {
+        name
+        for path in sorted((ROOT / "tests").rglob("test_*.py"))
+        for name in re.findall(r"^def (test_v\d+_\d+_\d+_\w+)\(", path.read_text(), re.MULTILINE)
+    }
+    assert named == written

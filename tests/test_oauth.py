@@ -85,7 +85,7 @@ async def sealed(house):
     ]
 
 
-def test_an_account_authorises_us_and_its_stream_runs(tmp_path):
+def test_v10_1_1_tokens_stay_here_while_an_account_authorises_us_and_its_stream_runs(tmp_path):
     async def story(house, browser, provider):
         assert "is not authorised yet" in (await browser.get("/connections/acme")).text
         page = (await browser.get(SETTINGS)).text
@@ -210,7 +210,7 @@ def test_a_provider_that_is_away_is_tried_again_with_the_same_refresh_token(tmp_
     at_the_cloud(tmp_path, story)
 
 
-def test_a_callback_is_good_once_in_time_and_in_the_browser_that_left(tmp_path):
+def test_v10_1_2_a_callback_is_good_once_in_time_and_in_the_browser_that_left(tmp_path):
     async def story(house, browser, provider):
         path = await come_back(await leave(browser))
         stranger = await house.person("operator", email="eve@example.com")
@@ -229,6 +229,12 @@ def test_a_callback_is_good_once_in_time_and_in_the_browser_that_left(tmp_path):
         state = dict(parse_qsl(urlsplit(refused).query))["state"]
         said = await browser.get(f"/oauth/callback?state={state}&error=access_denied&error_description=<b>no</b>")
         assert "The provider said no: access_denied: &lt;b&gt;no&lt;/b&gt;." in said.text
+
+    at_the_cloud(tmp_path, story)
+
+
+def test_v10_2_2_an_answer_of_another_issuer_is_refused(tmp_path):
+    async def story(house, browser, _):
         path = await come_back(await leave(browser))
         assert (await browser.get(path + "&iss=https://evil.example")).status_code == 400
         path = await come_back(await leave(browser))
@@ -237,7 +243,15 @@ def test_a_callback_is_good_once_in_time_and_in_the_browser_that_left(tmp_path):
     at_the_cloud(tmp_path, story)
 
 
-def test_a_code_that_was_swapped_is_refused_by_pkce(tmp_path):
+def test_v10_2_3_no_more_is_asked_for_than_is_declared(tmp_path):
+    async def story(_, browser, __):
+        asked = dict(parse_qsl(urlsplit(await leave(browser)).query))
+        assert asked["scope"] == "customers"
+
+    at_the_cloud(tmp_path, story)
+
+
+def test_v10_2_1_a_code_that_was_swapped_is_refused_by_pkce(tmp_path):
     async def story(house, browser, provider):
         mine = await come_back(await leave(browser))
         code = dict(parse_qsl(urlsplit(mine).query))["code"]
