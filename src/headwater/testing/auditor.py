@@ -22,6 +22,7 @@ from headwater.testing.virtual import Owner
 HASH_BYTES = 16  # an emission's body begins with its content's hash
 
 Place = tuple[int, int, str]  # connection, type, source id
+Course = tuple[str, int]  # what has a checkpoint and an epoch: "stream" or "window", and its id
 
 
 @dataclass
@@ -40,8 +41,8 @@ class _Seen:
     data_version: int = -1
     sequence: int = 0
     records: dict[Place, _Known] = field(default_factory=dict)
-    epochs: dict[int, int] = field(default_factory=dict)  # by stream
-    cursors: dict[int, str | None] = field(default_factory=dict)
+    epochs: dict[Course, int] = field(default_factory=dict)
+    cursors: dict[Course, str | None] = field(default_factory=dict)
     deliveries: int = 0
     delivery_id: int = 0
     pages: set[tuple[int, int]] = field(default_factory=set)  # run, number
@@ -151,9 +152,10 @@ class Auditor:
         return int(self.rows("SELECT coalesce(max(id), 0) FROM runs")[0][0])
 
     def left(self, after: int) -> dict[str, int]:
-        """What waits still: deliveries, and poll streams that no run newer than `after` polled to its end."""
+        """What waits still: deliveries, windows, and poll streams that no run newer than `after` polled to its end."""
         asked = {
             "deliveries": "SELECT count(*) FROM deliveries WHERE state = 'pending' AND ? > -1",
+            "windows": "SELECT count(*) FROM windows WHERE state NOT IN ('done', 'cancelled') AND ? > -1",
             "streams": "SELECT count(*) FROM streams WHERE mode = 'poll' AND NOT EXISTS (SELECT 1 FROM runs"
             " WHERE stream_id = streams.id AND state = 'succeeded' AND runs.id > ?)",
         }
@@ -194,10 +196,13 @@ class Auditor:
         self._latest = max(self._latest, to_micros(self._clock.now()))
         running = self.rows("SELECT id, epoch, lease_until FROM runs WHERE state = 'running'")
         self._seen.leases = {run_id: (epoch, until or 0) for run_id, epoch, until in running}
-        for stream_id, epoch, cursor in self.rows("SELECT id, epoch, cursor FROM streams"):
-            if epoch < self._seen.epochs.get(stream_id, 0):
-                self._history.violated(f"9: the epoch of stream {stream_id} fell to {epoch}")
-            self._seen.epochs[stream_id], self._seen.cursors[stream_id] = epoch, cursor
+        for what, number, epoch, cursor in self.rows(
+            "SELECT 'stream', id, epoch, cursor FROM streams UNION ALL SELECT 'window', id, epoch, cursor FROM windows"
+        ):
+            course = what, number
+            if epoch < self._seen.epochs.get(course, 0):
+                self._history.violated(f"9: the epoch of {what} {number} fell to {epoch}")
+            self._seen.epochs[course], self._seen.cursors[course] = epoch, cursor
 
     def _versions(self) -> None:
         for sequence, connection, kind, source, number, deleted, stale, as_of, content in self.rows(
@@ -257,9 +262,9 @@ class Auditor:
         self._seen.pages.add(key)
         return True
 
-    def _kept_page(self, page: PageCommit, epochs: dict[int, int]) -> None:
+    def _kept_page(self, page: PageCommit, epochs: dict[Course, int]) -> None:
         ref = page.ref
-        if ref.window_id is None and ref.epoch < epochs.get(ref.stream_id, 0):
+        if ref.epoch < epochs.get(_course(page), 0):
             self._history.violated(
                 f"9: page {page.number} of run {ref.run_id} was committed with the lost epoch {ref.epoch}"
             )
@@ -280,19 +285,25 @@ class Auditor:
             if as_of < one.as_of and (deleted != one.deleted or (not deleted and content != one.body[:HASH_BYTES])):
                 self._history.violated(f"4: {where} says more of {one.type} {one.source_id} than its record")
 
-    def _checkpoints(self, kept: Sequence[PageCommit], before: dict[int, str | None]) -> None:
-        wanted: dict[int, list[str | None]] = {}
+    def _checkpoints(self, kept: Sequence[PageCommit], before: dict[Course, str | None]) -> None:
+        wanted: dict[Course, list[str | None]] = {}
         for page in kept:
-            if page.advance and page.ref.window_id is None:
-                wanted.setdefault(page.ref.stream_id, []).append(page.cursor)
-        for stream_id, cursor in self._seen.cursors.items():
+            if page.advance:
+                wanted.setdefault(_course(page), []).append(page.cursor)
+        for course, cursor in self._seen.cursors.items():
             if self.operator_moves_checkpoints:
                 continue
-            if cursor != before.get(stream_id) and cursor not in wanted.get(stream_id, []):
-                self._history.violated(f"4: the checkpoint of stream {stream_id} moved without a page")
-            if stream_id in wanted and cursor not in wanted[stream_id]:
-                self._history.violated(f"4: pages of stream {stream_id} were committed without their checkpoint")
+            what, number = course
+            if cursor != before.get(course) and cursor not in wanted.get(course, []):
+                self._history.violated(f"4: the checkpoint of {what} {number} moved without a page")
+            if course in wanted and cursor not in wanted[course]:
+                self._history.violated(f"4: pages of {what} {number} were committed without their checkpoint")
 
     def rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         """The rows of a query."""
         return self._db.execute(sql, values).fetchall()
+
+
+def _course(page: PageCommit) -> Course:
+    ref = page.ref
+    return ("stream", ref.stream_id) if ref.window_id is None else ("window", ref.window_id)

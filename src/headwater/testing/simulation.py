@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from headwater import backfill
 from headwater.app import Platform, open_platform
 from headwater.config import Config
 from headwater.delivery import DeliveryFilter, DeliveryState
@@ -23,7 +24,7 @@ from headwater.dispatch import replay
 from headwater.errors import HeadwaterError
 from headwater.intention import StoredConnection
 from headwater.project import Project
-from headwater.run import RunState
+from headwater.run import RunState, Window
 from headwater.testing.auditor import Auditor
 from headwater.testing.history import History
 from headwater.testing.network import Network, WireFaults
@@ -33,6 +34,8 @@ from headwater.testing.virtual import START, VirtualClock, VirtualLoop
 
 KEY = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="  # of nobody: a history must be the same each time
 LOOK_SECONDS = 5.0
+BACKFILL_DAYS = 120
+BACKFILL_WINDOWS = 4
 CLOCK_SECONDS_MAX = 120.0  # how wrongly the machine's clock is set
 
 
@@ -227,7 +230,7 @@ class Simulation:
 
     async def _operate(self) -> None:
         acts: Sequence[Callable[[Platform, StoredConnection, datetime], Awaitable[object]]] = (
-            self._trigger, self._replay, self._pause, self._cancel,
+            self._trigger, self._replay, self._pause, self._cancel, self._backfill,
         )  # fmt: skip
         act = self.chance.choice(acts)
         async with self.command() as platform:
@@ -253,3 +256,12 @@ class Simulation:
             if run.state not in (RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED):
                 await platform.store.cancel_run(run.id, at=at)
                 break
+
+    async def _backfill(self, platform: Platform, stored: StoredConnection, at: datetime) -> None:
+        connector = platform.project(stored.connector).connector
+        stream = self.chance.choice([one.key for one in connector.streams if one.mode != "webhook"])
+        span = Window(at - timedelta(days=BACKFILL_DAYS * BACKFILL_WINDOWS), at)
+        await backfill.start(
+            platform.store, connector=connector, connection=stored.key, stream=stream, span=span, at=at,
+            days=BACKFILL_DAYS,
+        )  # fmt: skip

@@ -11,25 +11,18 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from urllib.parse import unquote_plus
 
-from headwater import jsonvalue
 from headwater.testing.answering import Provider
-from headwater.testing.network import WireFaults
+from headwater.testing.lie import DOWN, LOSSY, SHIFTS, Forgetful, changing, tokens
 from headwater.testing.process import SERVE_FAILPOINTS
 from headwater.testing.scene import Act, Played, Scene, Snapshot, play
 from headwater.testing.suite import same
-from headwater.transport import Headers, Transport, TransportRequest, TransportResponse
 
 SEEDS = 3  # histories of each drawn trial
 KILLS_MAX = 3  # at the first so many passes of each commit point
 CLOCK_SECONDS = 120.0  # how far off the machine's clock is
 EXPIRED_SECONDS = 300.0  # virtual, for which the provider refuses the cursor
-TOKEN_CHARACTERS_MIN = 3  # a shorter part of a cursor is found in a request by chance
-SHIFTS = 6  # changes of the account in one history
 DOWN_SECONDS = 100.0  # virtual, for which the provider is not there at all
-DOWN = WireFaults(refused=0.5, failed=1.0)
-LOSSY = WireFaults(refused=0.06, lost=0.06, cut=0.06, limited=0.06, failed=0.06, slow=0.03)
 
 Factory = Callable[[], Provider]
 
@@ -210,7 +203,7 @@ def shift(bench: Bench) -> Verdict:
 
     def broken(seed: int) -> list[str]:
         provider = bench.factory()
-        changing = replace(provider, transport=_changing(provider, seed))
+        moving = replace(provider, transport=changing(provider, seed))
 
         async def act(scene: Scene) -> None:
             await scene.poll()
@@ -219,7 +212,7 @@ def shift(bench: Bench) -> Verdict:
             await scene.poll()
             scene.note("end")
 
-        return _against_the_truth(bench, bench.play(act, seed=seed, provider=changing), provider)
+        return _against_the_truth(bench, bench.play(act, seed=seed, provider=moving), provider)
 
     return _drawn(bench, "shift", promise, broken)
 
@@ -256,12 +249,12 @@ def expiry(bench: Bench) -> Verdict:
 
     def broken(seed: int) -> list[str]:
         provider = bench.factory()
-        forgetful = _Forgetful(provider.transport)
+        forgetful = Forgetful(provider.transport)
 
         async def act(scene: Scene) -> None:
             nonlocal met
             await scene.poll()
-            forgetful.tokens = _tokens(scene.checkpoints())
+            forgetful.tokens = tokens(scene.checkpoints())
             newest = scene.rows("SELECT coalesce(max(id), 0) FROM runs")[0][0]
             scene.answer_by(forgetful)
             await _quietly(scene, EXPIRED_SECONDS)
@@ -314,39 +307,6 @@ def trials(bench: Bench, names: Sequence[str] = tuple(TRIALS)) -> Iterator[Verdi
                 yield trial(bench)
 
 
-class _Forgetful:
-    """A provider that refuses, with 410, whatever carries one of `tokens`."""
-
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
-        self.tokens: list[str] = []
-        self.refused = 0
-
-    async def __call__(self, request: TransportRequest) -> TransportResponse:
-        asked = unquote_plus(request.url.partition("?")[2]) + request.body.decode("utf-8", "replace")
-        if any(token in asked for token in self.tokens):
-            self.refused += 1
-            headers = Headers([("content-type", "application/json")])
-            return TransportResponse(status=410, headers=headers, body=b'{"error": "the cursor has expired"}')
-        return await self._transport(request)
-
-
-def _changing(provider: Provider, seed: int) -> Transport:
-    """The provider's transport, whose account changes after some of the answers."""
-    chance, left = random.Random(f"shift {seed}"), SHIFTS  # noqa: S311  reproducible
-
-    async def transport(request: TransportRequest) -> TransportResponse:
-        nonlocal left
-        response = await provider.transport(request)
-        if left and chance.random() < 0.6:
-            left -= 1
-            assert provider.shift is not None, "it was asked"
-            provider.shift()
-        return response
-
-    return transport
-
-
 def _drawn(bench: Bench, name: str, promise: str, broken: Callable[[int], list[str]]) -> Verdict:
     for count, seed in enumerate(bench.seeds, 1):
         if words := broken(seed):
@@ -377,26 +337,6 @@ def _against_the_truth(bench: Bench, played: Played, provider: Provider) -> list
 
 async def _quietly(scene: Scene, seconds: float) -> None:
     await scene.simulation.world_clock.sleep(seconds)
-
-
-def _tokens(cursors: Sequence[str]) -> list[str]:
-    """The parts of cursors that a request may carry: each as it is, and what is in it where it is JSON."""
-    found: list[str] = []
-    for cursor in cursors:
-        found.append(cursor)
-        try:
-            found += _leaves(jsonvalue.decode(cursor.encode()))
-        except ValueError:
-            continue
-    return sorted({one for one in found if len(one) >= TOKEN_CHARACTERS_MIN})
-
-
-def _leaves(value: object) -> list[str]:
-    if isinstance(value, dict):
-        return [leaf for one in value.values() for leaf in _leaves(one)]
-    if isinstance(value, list):
-        return [leaf for one in value for leaf in _leaves(one)]
-    return [str(value)] if isinstance(value, (str, int)) and not isinstance(value, bool) else []
 
 
 def _polls(played: Played) -> bool:
