@@ -43,7 +43,7 @@ def test_a_connection_says_how_its_streams_are():
             assert "Stripe (acme) ingests 2 streams" in page.text
             assert 'href="/connections/acme/streams/customers"' in page.text
             assert 'href="/connections/acme/runs"' in page.text
-            assert "/connections/acme/settings" not in page.text, "a tab leads only to what is there"
+            assert "/connections/acme/logs" not in page.text, "a tab leads only to what is there"
             twin = (await client.get("/connections/acme?format=json")).json()
             assert twin["summary"] in page.text
             assert {one["stream"] for one in twin["streams"]} == {"customers", "events"}

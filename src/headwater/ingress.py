@@ -14,6 +14,7 @@ import asyncio
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -39,6 +40,8 @@ from headwater.signatures import registry
 from headwater.store import DeliveryStore
 
 APPEND_MAX = 1000  # deliveries in one commit
+LINGER_BYTES_MAX = 8 * 1024 * 1024  # of a body that was refused: read and forgotten
+LINGER_SECONDS_MAX = 5.0
 BODY_SECONDS_MAX = 20.0  # for a body to arrive whole
 CONNECTION_SHARE = 0.5  # of the requests in flight: one connection leaves room for the others
 HEADERS_MAX = 100
@@ -153,6 +156,11 @@ class Ingress:
             return  # the sender went away before its body was here
         self.answered[answer.status] += 1
         await send({"type": "http.response.start", "status": answer.status, "headers": list(answer.wire)})
+        if answer.status == BodyTooLargeError.status:
+            await send({"type": "http.response.body", "body": answer.body, "more_body": True})
+            await self._linger(receive)
+            await send({"type": "http.response.body", "body": b""})
+            return
         await send({"type": "http.response.body", "body": answer.body})
         if answer is ACCEPTED:
             failpoint("delivery.acked")
@@ -235,6 +243,18 @@ class Ingress:
         finally:
             self._in_flight_bytes -= sum(map(len, chunks))
         return b"".join((*chunks, chunk)) if chunks else bytes(chunk)
+
+    async def _linger(self, receive: Receive) -> None:
+        """Let some of a body pass by that was refused, once its sender is told: one that still sends when the
+        connection ends reads a reset instead of the answer, and a proxy tells its own 502.
+        """
+        size = 0
+        with suppress(TimeoutError), self._deadlines.limit(LINGER_SECONDS_MAX):
+            while size < LINGER_BYTES_MAX:
+                message = await receive()
+                size += len(message.get("body", b""))
+                if message["type"] == "http.disconnect" or not message.get("more_body"):
+                    break
 
     def _verify(self, endpoint: Endpoint, scope: Scope, body: bytes, received_at: datetime) -> Verified:
         query = scope.get("query_string")

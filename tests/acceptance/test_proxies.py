@@ -114,8 +114,8 @@ def caddy(folder: Path, port: int, upstreams: list[str]) -> list[str]:
 
 
 Proxy = Callable[[Path, int, list[str]], list[str]]
-# What is told of a body that the node refused before it was through: Caddy 2.6 may have met the end of the connection
-# before it read the answer.
+# What is told of a body that the node refused before it was through: Caddy 2.6 may give up writing it, and with it the
+# answer, although that is there to be read.
 TOO_LARGE: dict[Proxy, tuple[int, ...]] = {nginx: (413,), caddy: (413, 502)}
 
 
