@@ -5,6 +5,7 @@ import os
 import random
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,14 @@ def test_no_promise_is_broken_in_the_history_of(seed):
     assert not told.violations, str(told)
     assert told.acked > 0
     assert told.records > 0
+
+
+@pytest.mark.parametrize("seed", [3, 9])
+def test_a_clock_that_was_hours_ahead_and_is_put_right_holds_no_stream_up(seed):
+    # Both stood still for as long as the clock had been ahead, over restarts too: their next ticks lay there.
+    plan = replace(SHORT, clock_seconds_max=7200.0, liveness_seconds=1000.0)
+    told = two_accounts.simulate(seed, plan=plan, whole=False)
+    assert not told.violations, str(told)
 
 
 def test_one_seed_is_one_history_whatever_the_interpreter():

@@ -45,6 +45,7 @@ from headwater.silence import Silences
 from headwater.transport import TransportRequest
 
 LOOK_SECONDS = 2.0  # between two looks for what was activated by another process
+CLOCK_BACK_SECONDS = 5.0  # a smaller step back delays a tick by no more
 PURGE_SECONDS = 3600.0  # between two looks for what is older than its retention
 PURGE_FIRST_SECONDS = 60.0  # not at once: a start has enough to do
 STORE_LOOK_SECONDS = 0.5
@@ -119,7 +120,11 @@ class Application:
             await self._presence.beat()  # before the first tick, which asks how many slots there are
         runner = self.platform.live.runner
         work: list[Coroutine[Any, Any, object]] = [self._drained.wait()]
-        beside: list[Coroutine[Any, Any, object]] = [self._watch_store(), self._follow_activations()]
+        beside: list[Coroutine[Any, Any, object]] = [
+            self._watch_store(),
+            self._follow_activations(),
+            self._follow_clock(),
+        ]
         if self._presence is not None:
             beside.append(self._presence.serve())
             beside.append(self._presence.hear(self._heard))
@@ -293,6 +298,27 @@ class Application:
                 await self.look()
             except StoreUnavailableError as error:
                 logger.warning("Whether something was deployed is not known: %s", error)
+
+    async def _follow_clock(self) -> None:
+        """Bring the ticks back that were set by a clock which was ahead, once it is put right."""
+        clock, is_behind = self.platform.clock, False
+        wall, steady = clock.now(), clock.monotonic()
+        while True:
+            await clock.sleep(LOOK_SECONDS)
+            back = clock.monotonic() - steady - (clock.now() - wall).total_seconds()
+            wall, steady = clock.now(), clock.monotonic()
+            if back >= CLOCK_BACK_SECONDS:
+                logger.warning("The clock was put back by %.0f s; the next ticks are reckoned anew.", back)
+                is_behind = True
+            if is_behind:
+                try:
+                    for project in list(self.platform.projects.values()):
+                        await self.platform.declare(project)
+                except StoreUnavailableError as error:
+                    logger.warning("The next ticks could not be reckoned anew: %s", error)
+                else:
+                    is_behind = False
+                    self.wake()
 
     async def _purge(self) -> None:
         clock, retention = self.platform.clock, timedelta(days=self.platform.config.retention_days)

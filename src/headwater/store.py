@@ -130,8 +130,9 @@ class ConnectionStore(Protocol):
     ) -> None:
         """Bring a connection's stream rows in line with its catalog.
 
-        New ones begin without a checkpoint; changed schedules take the given next tick; those no longer declared keep
-        their checkpoint, and are neither scheduled nor listed until they are declared again.
+        New ones begin without a checkpoint; changed schedules take the given next tick, and so do those whose own lies
+        beyond it: the clock was ahead, and was put right. Those no longer declared keep their checkpoint, and are
+        neither scheduled nor listed until they are declared again.
         """
         ...
 

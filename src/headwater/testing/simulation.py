@@ -36,7 +36,6 @@ KEY = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="  # of nobody: a history mus
 LOOK_SECONDS = 5.0
 BACKFILL_DAYS = 120
 BACKFILL_WINDOWS = 4
-CLOCK_SECONDS_MAX = 120.0  # how wrongly the machine's clock is set
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +48,7 @@ class Plan:
     wire: WireFaults = WireFaults(refused=0.02, lost=0.02, cut=0.02, slow=0.02)  # noqa: RUF009  frozen
     store_fails: float = 0.003  # share of the transactions that fail, or say so although they were committed
     liveness_seconds: float = 3600.0  # after the faults, everything has settled within
-    clock: bool = True  # the machine's clock is set wrongly now and then
+    clock_seconds_max: float = 120.0  # how wrongly the machine's clock is set now and then
 
 
 class Simulation:
@@ -218,9 +217,8 @@ class Simulation:
             self._process.drain()
 
     async def _set_clock(self) -> None:
-        if self.plan.clock:
-            self.clock.offset_seconds = (self.chance.random() * 2 - 1) * CLOCK_SECONDS_MAX
-            self.history.note("world", f"the clock is {self.clock.offset_seconds:+.0f} s off")
+        self.clock.offset_seconds = (self.chance.random() * 2 - 1) * self.plan.clock_seconds_max
+        self.history.note("world", f"the clock is {self.clock.offset_seconds:+.0f} s off")
 
     async def _lapse(self) -> None:
         """Every lease and claim runs out, as if its holder had been silent."""

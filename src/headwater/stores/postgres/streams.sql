@@ -1,5 +1,6 @@
 -- name: declare
--- Streams as their catalog declares them; a schedule that stays keeps its tick.
+-- Streams as their catalog declares them; a schedule that stays keeps its tick, unless that lies beyond the next one:
+-- then the clock was ahead when it was written.
 INSERT INTO streams (connection_id, key, partition, mode, schedule, timezone, expect_within_seconds, declared,
     registered_at, next_tick_at)
 SELECT %(connection_id)s, key, partition, mode, schedule, timezone, expect_within_seconds, true, %(at)s, next_tick_at
@@ -8,6 +9,7 @@ FROM json_to_recordset(%(rows)s::json) AS j (key text, partition text, mode text
 ON CONFLICT (connection_id, key, partition) DO UPDATE SET mode = excluded.mode,
     next_tick_at = CASE WHEN streams.declared AND streams.schedule IS NOT DISTINCT FROM excluded.schedule
         AND streams.timezone = excluded.timezone AND streams.mode = excluded.mode
+        AND coalesce(streams.next_tick_at <= excluded.next_tick_at, true)
         THEN streams.next_tick_at ELSE excluded.next_tick_at END,
     schedule = excluded.schedule, timezone = excluded.timezone,
     expect_within_seconds = excluded.expect_within_seconds, declared = true;

@@ -1,5 +1,6 @@
 -- name: declare
--- One stream as its catalog declares it; a schedule that stays keeps its tick.
+-- One stream as its catalog declares it; a schedule that stays keeps its tick, unless that lies beyond the next one:
+-- then the clock was ahead when it was written.
 INSERT INTO streams (connection_id, key, partition, mode, schedule, timezone, expect_within_seconds, declared,
     registered_at, next_tick_at)
 SELECT :connection_id, value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, 1, :at,
@@ -7,7 +8,8 @@ SELECT :connection_id, value ->> 0, value ->> 1, value ->> 2, value ->> 3, value
 FROM json_each(:rows) WHERE true
 ON CONFLICT (connection_id, key, partition) DO UPDATE SET mode = excluded.mode,
     next_tick_at = iif(declared AND streams.schedule IS excluded.schedule AND streams.timezone = excluded.timezone
-        AND streams.mode = excluded.mode, streams.next_tick_at, excluded.next_tick_at),
+        AND streams.mode = excluded.mode AND coalesce(streams.next_tick_at <= excluded.next_tick_at, true),
+        streams.next_tick_at, excluded.next_tick_at),
     schedule = excluded.schedule, timezone = excluded.timezone,
     expect_within_seconds = excluded.expect_within_seconds, declared = 1;
 
