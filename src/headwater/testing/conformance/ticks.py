@@ -170,7 +170,7 @@ async def declarations_are_brought_in_line(world: World) -> None:
     assert set(states) == {"a", "b"}
     assert (states["a"].next_tick_at, states["b"].next_tick_at) == (at(100), at(999))
     # The clock was ahead when that tick was written, and was put right.
-    earlier = [declaration("a", next_tick_at=at(90)), declaration("b", schedule="0 * * * *", next_tick_at=at(999))]
+    earlier = [declaration("a", next_tick_at=at(90)), again[1]]
     await world.store.declare_streams(connection.id, earlier, at=at(80))
     states = {state.stream: state for state in await world.store.streams(at=at(80))}
     assert (states["a"].next_tick_at, states["b"].next_tick_at) == (at(90), at(999))
