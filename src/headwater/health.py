@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from enum import StrEnum
+from operator import attrgetter
 from zoneinfo import ZoneInfo
 
 from headwater import cron
@@ -114,6 +115,12 @@ class StreamReport:
         return self.last_delivery_at if self.mode == "webhook" else self.last_success_at
 
 
+# A page judges thousands: what is copied is looked up by name once.
+_OWN = tuple(Verdict.__dataclass_fields__)
+_SAME = tuple(name for name in StreamReport.__dataclass_fields__ if name in StreamState.__dataclass_fields__)
+_own_of, _same_of = attrgetter(*_OWN), attrgetter(*_SAME)
+
+
 def verdict(state: StreamState, at: datetime) -> Verdict:
     """The verdict on a stream at `at`."""
     if state.mode == "poll" and state.schedule:
@@ -128,10 +135,9 @@ def verdict(state: StreamState, at: datetime) -> Verdict:
 def report(state: StreamState, at: datetime) -> StreamReport:
     """A stream with its verdict at `at`."""
     found = verdict(state, at)
-    own = {name: getattr(found, name) for name in Verdict.__dataclass_fields__}
-    same = {name: getattr(state, name) for name in StreamReport.__dataclass_fields__ if hasattr(state, name)}
+    own, same = zip(_OWN, _own_of(found), strict=True), zip(_SAME, _same_of(state), strict=True)
     return StreamReport(
-        **own, **same, cadence=cadence(state), run_id=state.running_run_id, run_state=state.running_state
+        **dict(own), **dict(same), cadence=cadence(state), run_id=state.running_run_id, run_state=state.running_state
     )
 
 
