@@ -89,8 +89,15 @@ def test_the_strip_is_ninety_ticks_and_tells_each_that_did_not_go_well():
     assert len(found) == 90
     assert picture.width == 359
     assert [name for name, _ in picture.paths] == ["missed", "ok"]
-    assert len(picture.marks) == 89
-    assert picture.marks[-1].title == "10 Mar 2026 13:30:00 UTC: missed"
+    [mark] = picture.marks
+    assert (mark.x, mark.width) == (0, 89 * 4)
+    assert mark.title.endswith(" to 10 Mar 2026 13:30:00 UTC: 89 missed")
+
+
+def test_a_tick_that_went_ill_alone_is_told_by_itself():
+    runs = [make_run(at(13, 15)), make_run(at(13, 30), state=RunState.FAILED), make_run(at(13, 45))]
+    [mark] = strip_picture(cells(runs, at(13, 59), count=3)).marks
+    assert (mark.x, mark.width, mark.title) == (4, 4, "10 Mar 2026 13:30:00 UTC: failed")
 
 
 def test_every_state_has_a_shape_of_its_own():

@@ -44,7 +44,7 @@ def routes(screens: Screens) -> list[Route]:
         )
         if caller.tenant is None:
             page = replace(page, warnings=[node.clock_warning for node in await screens.nodes() if node.clock_warning])
-        table = Table(name="streams", columns=COLUMNS, rows=[row_of(one) for one in found])
+        table = Table(name="streams", columns=COLUMNS, rows=map(row_of, found))
         return Answer(template="overview.html", values={"page": page, "at": at}, twin=twin(page, cells), table=table)
 
     return [screens.route("/", show)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -112,11 +112,15 @@ class Overview:
 
 def matching(reports: Sequence[StreamReport], filters: Filters) -> list[StreamReport]:
     """The streams that the filters let through, worst connection first, within it worst first."""
-    found = [one for one in reports if filters.take(one)]
-    worst: dict[str, int] = {}
-    for place, one in enumerate(health.worst_first(found)):
-        worst.setdefault(one.connection, place)
-    return sorted(health.worst_first(found), key=lambda one: worst[one.connection])
+    found = _by_connection(health.worst_first(one for one in reports if filters.take(one)))
+    return [one for streams in found.values() for one in streams]
+
+
+def _by_connection(streams: Iterable[StreamReport]) -> dict[str, list[StreamReport]]:
+    found: dict[str, list[StreamReport]] = {}
+    for one in streams:
+        found.setdefault(one.connection, []).append(one)
+    return found
 
 
 def page_of(streams: Sequence[StreamReport], filters: Filters) -> Sequence[StreamReport]:
@@ -137,15 +141,13 @@ def overview(
     """The page for these filters; `strips` are those of the streams that it shows."""
     found = matching(reports, filters)
     shown = page_of(found, filters)
-    groups: dict[str, list[StreamReport]] = {}
-    for one in shown:
-        groups.setdefault(one.connection, []).append(one)
+    groups, everything = _by_connection(shown), _by_connection(reports)
     return Overview(
         at=at,
         sentence=_sentence(reports),
         filters=filters,
         chips=_chips(reports, filters),
-        groups=[_group(key, own, reports, connector_names, strips) for key, own in groups.items()],
+        groups=[_group(key, own, everything[key], connector_names, strips) for key, own in groups.items()],
         connections=sorted({one.connection for one in reports} | set(connections)),
         tenants=sorted({one.tenant for one in connections.values() if one.tenant is not None}),
         shown=len(shown),
@@ -186,13 +188,12 @@ def _strip_twin(cells: Sequence[Cell]) -> dict[str, Any] | None:
 def _group(
     key: str,
     own: Sequence[StreamReport],
-    reports: Sequence[StreamReport],
+    everything: Sequence[StreamReport],
     connector_names: Mapping[str, str],
     strips: Mapping[int, tuple[Cell, ...]],
 ) -> Group:
     first = own[0]
     name = connector_names.get(first.connector) or first.connector.replace("_", " ").capitalize()
-    everything = [one for one in reports if one.connection == key]
     return Group(
         key=key,
         connector=first.connector,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
+from itertools import groupby
+from operator import attrgetter
 
 from headwater.dashboard.strip import Cell, CellState, summary
 from headwater.health import StreamReport
@@ -29,16 +32,16 @@ _MARKS: dict[CellState, tuple[int, int]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Mark:
-    """A tick worth a word of its own."""
+    """Ticks in a row that went the same way, where that is worth a word."""
 
     x: int
+    width: int
     title: str
-    run_id: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class StripPicture:
-    """A strip as SVG: one path per state, and a title over each tick that did not simply go well."""
+    """A strip as SVG: one path per state, and a title over what did not simply go well."""
 
     width: int
     height: int
@@ -61,18 +64,14 @@ class BarPicture:
 def strip_picture(cells: Sequence[Cell]) -> StripPicture:
     """The picture of a strip."""
     found: dict[CellState, list[str]] = {}
-    marks = []
     for place, cell in enumerate(cells):
-        x = place * CELL_STEP
-        found.setdefault(cell.state, []).append(_shape(cell.state, x))
-        if cell.state not in (CellState.OK, CellState.NONE):
-            marks.append(Mark(x=x, title=f"{moment(cell.tick)}: {cell.state}", run_id=cell.run_id))
+        found.setdefault(cell.state, []).append(_shape(cell.state, place * CELL_STEP))
     return StripPicture(
         width=max(len(cells) * CELL_STEP - (CELL_STEP - CELL_WIDTH), 1),
         height=STRIP_HEIGHT,
         label=summary(cells),
         paths=tuple((state.name.lower(), "".join(shapes)) for state, shapes in found.items()),
-        marks=tuple(marks),
+        marks=tuple(_marks(cells)),
     )
 
 
@@ -102,6 +101,18 @@ def moment(instant: datetime) -> str:
     return f"{instant.day} {instant:%b %Y %H:%M:%S} UTC"
 
 
+def _marks(cells: Sequence[Cell]) -> Iterator[Mark]:
+    place = 0
+    for state, alike in groupby(cells, key=attrgetter("state")):
+        row = list(alike)
+        if state not in (CellState.OK, CellState.NONE):
+            first, last = moment(row[0].tick), moment(row[-1].tick)
+            title = f"{first}: {state}" if len(row) == 1 else f"{first} to {last}: {len(row)} {state}"
+            yield Mark(x=place * CELL_STEP, width=len(row) * CELL_STEP, title=title)
+        place += len(row)
+
+
+@cache
 def _shape(state: CellState, x: int) -> str:
     top, height = _MARKS[state]
     if state is CellState.MISSED:  # hollow
