@@ -50,6 +50,9 @@ def assert_is_command(words):
     command, context = root, click.Context(root)
     while words and isinstance(command, click.Group) and not words[0].startswith("-"):
         found = command.get_command(context, words[0])
+        if found is None and (start := command.get_command(context, "start")):
+            command = start  # nobody has to type it
+            break
         assert found is not None, f"there is no command {words}"
         command, words = found, words[1:]
     if isinstance(command, click.Group) and (default := command.get_command(context, "list")):

@@ -105,8 +105,10 @@ async def fetch(
     while True:
         guard.before_page()
         started_at = clock.now()
+        # It goes on from the checkpoint, so what it reads is no older, whatever a clock that was put right says.
+        as_of = max(started_at, ref.checkpoint_at or started_at)
         invocation = invocation_for(
-            course.live, stream=ref.stream_key, as_of=started_at, cursor=cursor, partition=ref.partition,
+            course.live, stream=ref.stream_key, as_of=as_of, cursor=cursor, partition=ref.partition,
             checkpoint_at=ref.checkpoint_at, run_id=ref.run_id, priority=ref.priority,
         )  # fmt: skip
         if invoked:

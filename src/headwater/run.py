@@ -74,7 +74,7 @@ class RunRef:
     page_number: int = 0  # pages this run has committed before
     pages_limit: int | None = None  # stop after so many pages, with success
     allow_deletes: bool = False  # an operator released the mass-delete brake for this run
-    checkpoint_at: datetime | None = None  # when `cursor` was saved
+    checkpoint_at: datetime | None = None  # when `cursor` was saved, by the clock that was furthest ahead so far
 
 
 @dataclass(frozen=True, kw_only=True)

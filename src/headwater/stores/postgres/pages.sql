@@ -29,8 +29,8 @@ FROM json_to_recordset(%(rows)s::json) AS j (run_id bigint, number bigint, curso
 WHERE runs.id = j.run_id;
 
 -- name: advance_streams
--- Move the checkpoints of streams.
-UPDATE streams SET cursor = j.cursor, checkpoint_at = j.at
+-- Move the checkpoints of streams; their instants do not go back with a clock that is put right.
+UPDATE streams SET cursor = j.cursor, checkpoint_at = greatest(checkpoint_at, j.at)
 FROM json_to_recordset(%(rows)s::json) AS j (id bigint, cursor text, at bigint)
 WHERE streams.id = j.id;
 

@@ -55,7 +55,7 @@ WHERE id = %(stream_id)s;
 
 -- name: set_cursor
 -- Put the checkpoint where the next run begins.
-UPDATE streams SET cursor = %(cursor)s, checkpoint_at = %(at)s WHERE id = %(stream_id)s;
+UPDATE streams SET cursor = %(cursor)s, checkpoint_at = greatest(checkpoint_at, %(at)s) WHERE id = %(stream_id)s;
 
 -- name: block_connection
 -- The provider asked for silence: it knows the account, not our streams.

@@ -30,7 +30,8 @@ UPDATE streams SET paused_at = NULL, next_tick_at = coalesce(%(next_tick_at)s, n
 
 -- name: set_checkpoint
 -- Put the checkpoint where an operator wants it; a run under way is fenced.
-UPDATE streams SET cursor = %(cursor)s, checkpoint_at = %(at)s, epoch = epoch + 1 WHERE id = %(stream_id)s;
+UPDATE streams SET cursor = %(cursor)s, checkpoint_at = greatest(checkpoint_at, %(at)s), epoch = epoch + 1
+WHERE id = %(stream_id)s;
 
 -- name: restart_live_run
 -- The fenced run waits again and goes on from the new checkpoint.

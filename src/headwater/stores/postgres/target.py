@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from typing import Any, Literal
 
 import msgspec
+import psycopg
 from psycopg.rows import tuple_row
 
 from headwater.clock import to_micros
@@ -66,8 +67,13 @@ async def require_whole(db: Connection) -> None:
 async def opened(url: str, *, allow_unsafe: bool = False) -> AsyncIterator[PostgresTarget]:
     """The target, on one connection of its own; `StartError` when it cannot be reached."""
     async with Database(url).alone() as db:
-        with translating():
-            yield PostgresTarget(db, allow_unsafe=allow_unsafe)
+        try:
+            with translating():
+                yield PostgresTarget(db, allow_unsafe=allow_unsafe)
+        finally:
+            # The server ends a session a moment after its client: whoever copies next does not meet this one.
+            with suppress(psycopg.Error):
+                await execute(db, _sql["copied"])
 
 
 class PostgresTarget:

@@ -2,6 +2,10 @@
 -- Whether this session alone copies into the database from now on.
 SELECT pg_try_advisory_lock(5252, 7);
 
+-- name: copied
+-- This session copies no more.
+SELECT pg_advisory_unlock_all();
+
 -- name: is_marked
 -- Whether a copy was ever begun here.
 SELECT EXISTS (SELECT 1 FROM pg_class WHERE relname = 'store_copy' AND relnamespace = current_schema()::regnamespace);

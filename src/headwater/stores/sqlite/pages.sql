@@ -33,8 +33,8 @@ FROM (
 WHERE runs.id = j.id;
 
 -- name: advance_streams
--- Move the checkpoints of streams.
-UPDATE streams SET cursor = j.cursor, checkpoint_at = j.at
+-- Move the checkpoints of streams; their instants do not go back with a clock that is put right.
+UPDATE streams SET cursor = j.cursor, checkpoint_at = max(coalesce(checkpoint_at, j.at), j.at)
 FROM (SELECT value ->> 0 AS id, value ->> 1 AS cursor, value ->> 2 AS at FROM json_each(:rows)) j
 WHERE streams.id = j.id;
 

@@ -52,7 +52,7 @@ WHERE id = :stream_id;
 
 -- name: set_cursor
 -- Put the checkpoint where the next run begins.
-UPDATE streams SET cursor = :cursor, checkpoint_at = :at WHERE id = :stream_id;
+UPDATE streams SET cursor = :cursor, checkpoint_at = max(coalesce(checkpoint_at, :at), :at) WHERE id = :stream_id;
 
 -- name: block_connection
 -- The provider asked for silence: it knows the account, not our streams.

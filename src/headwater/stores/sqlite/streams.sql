@@ -29,7 +29,8 @@ UPDATE streams SET paused_at = NULL, next_tick_at = coalesce(:next_tick_at, next
 
 -- name: set_checkpoint
 -- Put the checkpoint where an operator wants it; a run under way is fenced.
-UPDATE streams SET cursor = :cursor, checkpoint_at = :at, epoch = epoch + 1 WHERE id = :stream_id;
+UPDATE streams SET cursor = :cursor, checkpoint_at = max(coalesce(checkpoint_at, :at), :at), epoch = epoch + 1
+WHERE id = :stream_id;
 
 -- name: restart_live_run
 -- The fenced run waits again and goes on from the new checkpoint.

@@ -167,6 +167,22 @@ async def a_page_moves_the_checkpoint_with_its_records(world: World) -> None:
     ]
 
 
+async def the_instant_of_a_checkpoint_does_not_go_back(world: World) -> None:
+    """A clock was ahead and is put right: what is read from the checkpoint on is no older than it."""
+    await world.connect()
+    ref = await world.admit()
+    await world.commit(ref, cursor="one", has_more=True, at=at(120))
+    await world.commit(ref, cursor="two", at=at(5))
+    state = await world.state()
+    assert (state.cursor, state.checkpoint_at) == ("two", at(120))
+    await world.end(ref, keep_cursor=False, checkpoint_cursor="mark", now=at(9))
+    state = await world.state()
+    assert (state.cursor, state.checkpoint_at) == ("mark", at(120))
+    await world.store.set_checkpoint(state.id, None, at=at(10))
+    state = await world.state()
+    assert (state.cursor, state.checkpoint_at) == (None, at(120))
+
+
 async def a_dry_page_tells_and_writes_nothing(world: World) -> None:
     """Not a record, not a key, not a counter."""
     await world.connect()
