@@ -9,7 +9,7 @@ ACTS ?= 10
 SEEDS ?= 200
 SEED ?=
 
-.PHONY: demo cluster test lint types layers tests test-cluster crash simulate bugs bench requirements clean
+.PHONY: demo cluster test lint types layers tests test-cluster crash simulate bugs bench docs requirements clean
 
 $(VENV)/.ready: requirements/dev.txt pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
@@ -59,6 +59,9 @@ bugs: $(VENV)/.ready
 
 bench: .venv-bench/.ready
 	.venv-bench/bin/python bench/run.py $(ARGS)
+
+docs: $(VENV)/.ready
+	$(BIN)/python docs/made.py
 
 requirements: $(VENV)/.ready
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade \

@@ -1,13 +1,14 @@
 """The documents say what is so: links lead somewhere, commands exist, the README's connector passes its check."""
 
 import re
+import runpy
 from pathlib import Path
 
 import click
 import pytest
 
 from headwater.check.check import check
-from headwater.cli.main import root
+from headwater.cli.main import COMMANDS, root
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -81,6 +82,13 @@ def test_the_readmes_make_targets_exist():
     for page in PAGES:
         for target in re.findall(r"\bmake (?:-s )?([a-z]+)\b", " ".join(re.findall(r"`[^`]*`", page.read_text()))):
             assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"{page.name}: make {target}"
+
+
+def test_the_reference_is_made_of_the_code() -> None:
+    made = runpy.run_path(str(ROOT / "docs" / "made.py"))["PAGES"]
+    stale = [page.name for page, make in made.items() if page.read_text() != make()]
+    assert stale == [], "`make docs` writes them anew"
+    assert all(f"`headwater {name}" in (ROOT / "docs/reference/cli.md").read_text() for name in COMMANDS)
 
 
 def test_the_changelog_has_an_unreleased_part():
