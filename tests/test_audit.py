@@ -97,6 +97,57 @@ def test_acts_are_told_in_words_where_there_are_some():
     ]
 
 
+def test_accounts_by_the_api(tmp_path):
+    async def act(house):
+        admin = await house.key("read", "payloads", "operate", "deploy", "admin")
+        made = await admin.post("/api/v1/accounts", json={"email": "Ann@Example.com", "role": "operator"})
+        assert (made.status_code, made.json()["account"]["email"]) == (201, "ann@example.com")
+        assert (made.json()["account"]["state"], "password" in made.json()["account"]) == ("invited", False)
+        one, path = f"/api/v1/accounts/{made.json()['account']['id']}", made.json()["setup_path"]
+        assert (await house.browser().get(path)).status_code == 200
+        again = (await admin.post(f"{one}/invite")).json()["setup_path"]
+        assert [(await house.browser().get(each)).status_code for each in (path, again)] == [404, 200]
+        changed = await admin.patch(one, json={"role": "viewer", "enabled": False})
+        assert (changed.json()["role"], changed.json()["state"]) == ("viewer", "disabled")
+        assert (await admin.patch(one, json={"enabled": True})).json()["state"] == "invited"
+        assert (await admin.post(f"{one}/end-sessions")).json() == {"ended": 0}
+        (listed,) = (await admin.get("/api/v1/accounts")).json()["data"]
+        assert (listed["role"], listed["state"]) == ("viewer", "invited")
+        taken = await admin.post("/api/v1/accounts", json={"email": "ann@example.com"})
+        assert taken.status_code == 409
+        for wrong in (
+            {"email": "nobody"},
+            {"email": "b@example.com", "role": "god"},
+            {"email": "b@example.com", "x": 1},
+        ):
+            assert (await admin.post("/api/v1/accounts", json=wrong)).status_code == 400, wrong
+        assert (await admin.patch("/api/v1/accounts/99", json={"role": "viewer"})).status_code == 404
+        for poor in (await house.key("read", "operate"), await house.key("admin", tenant="north")):
+            assert (await poor.get("/api/v1/accounts")).status_code == 403
+            assert (await poor.post("/api/v1/accounts", json={"email": "c@example.com"})).status_code == 403
+
+    visit(tmp_path, act)
+
+
+def test_who_gives_a_role_has_all_of_it(tmp_path):
+    async def act(house):
+        owner = await house.key("read", "payloads", "operate", "deploy", "admin")
+        boss = (await owner.post("/api/v1/accounts", json={"email": "boss@example.com", "role": "admin"})).json()
+        one = f"/api/v1/accounts/{boss['account']['id']}"
+        clerk = await house.key("admin", "read")
+        for answer in (
+            await clerk.post("/api/v1/accounts", json={"email": "me@example.com", "role": "admin"}),
+            await clerk.post(f"{one}/invite"),
+            await clerk.patch(one, json={"role": "operator"}),
+        ):
+            assert (answer.status_code, "to give" in answer.json()["detail"]) == (403, True)
+        assert (
+            await clerk.post("/api/v1/accounts", json={"email": "me@example.com", "role": "viewer"})
+        ).status_code == 201
+
+    visit(tmp_path, act)
+
+
 def test_keys_by_the_api(tmp_path):
     async def act(house):
         admin = await house.key("admin", "read", "deploy")

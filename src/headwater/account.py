@@ -55,6 +55,13 @@ class Account:
         """May sign in."""
         return self.disabled_at is None
 
+    @property
+    def state(self) -> Literal["active", "invited", "disabled"]:
+        """Whether it may sign in."""
+        if not self.is_enabled:
+            return "disabled"
+        return "active" if self.password else "invited"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Session:

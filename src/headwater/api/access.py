@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Literal
@@ -138,6 +138,12 @@ def require_all(caller: Caller) -> None:
     """Refuse with 403 somebody limited to a tenant: what belongs to no connection is not theirs to see."""
     if caller.tenant is not None:
         raise ProblemError(403, "This is for those who see every tenant.", code="request.tenant")
+
+
+def require_to_give(caller: Caller, scopes: Iterable[str]) -> None:
+    """403 for a caller who would give away what they have not: by a key, or as an account's role."""
+    if missing := set(scopes) - caller.scopes:
+        raise ProblemError(403, f"`{caller.name}` has no {', '.join(sorted(missing))} to give.", code="request.scope")
 
 
 async def visible(caller: Caller, store: Store) -> dict[str, StoredConnection]:

@@ -11,10 +11,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from headwater.api.access import Caller, Scope, api_key_hash, new_api_key, require_all
+from headwater.api.access import Caller, Scope, api_key_hash, new_api_key, require_all, require_to_give
 from headwater.api.endpoint import Services, endpoint, json_response
 from headwater.api.operation import Shape
-from headwater.api.problem import ProblemError, not_found
+from headwater.api.problem import not_found
 from headwater.api.query import INTEGER_MAX, Query, json_body
 from headwater.clock import Clock
 from headwater.errors import UsageError
@@ -94,8 +94,7 @@ async def make_key(store: Store, clock: Clock, caller: Caller, wanted: NewKey) -
         raise UsageError(f"A key expires after 1 to {DAYS_MAX} days.")
     if wanted.tenant is not None and not 0 < len(wanted.tenant) <= TENANT_CHARACTERS_MAX:
         raise UsageError(f"A tenant has at most {TENANT_CHARACTERS_MAX} characters.")
-    if missing := set(scopes) - caller.scopes:
-        raise ProblemError(403, f"`{caller.name}` has no {', '.join(sorted(missing))} to give.", code="request.scope")
+    require_to_give(caller, scopes)
     key, at = new_api_key(), clock.now()
     expires_at = at + timedelta(days=wanted.days) if wanted.days else None
     made = await store.add_api_key(

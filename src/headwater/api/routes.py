@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.routing import BaseRoute, Mount, Route
 
 from headwater.api.access import Caller, Guard
+from headwater.api.accounts import AccountResource
 from headwater.api.acts import ActResource
 from headwater.api.changes import ChangeResource
 from headwater.api.deliveries import DeliveryResource
@@ -61,6 +62,7 @@ def routes(
         ChangeResource(services),
         DeploymentResource(services),
         KeyResource(services),
+        AccountResource(services),
     )
     table: list[BaseRoute] = [route for resource in resources for route in resource.routes()]
     table.append(_described(services, table, version))

@@ -36,7 +36,7 @@ def list_(options: Options) -> None:
         now = platform.clock.now()
         output.print_table(
             ("email", "name", "role", "state", "last login"),
-            [(one.email, one.name, one.role, state(one), output.ago(one.last_login_at, now)) for one in found],
+            [(one.email, one.name, one.role, one.state, output.ago(one.last_login_at, now)) for one in found],
             empty="No account yet: `headwater serve` prints a link that makes the first admin.",
         )
 
@@ -123,17 +123,10 @@ def shown(account: Account) -> dict[str, Any]:
         "email": account.email,
         "name": account.name,
         "role": account.role,
-        "state": state(account),
+        "state": account.state,
         "created_at": account.created_at,
         "last_login_at": account.last_login_at,
     }
-
-
-def state(account: Account) -> str:
-    """Whether it may sign in."""
-    if not account.is_enabled:
-        return "disabled"
-    return "active" if account.password else "invited"
 
 
 def link(platform: Platform, token: str) -> str:
@@ -153,7 +146,7 @@ def _say(options: Options, account: Account, link: str | None = None) -> None:
     if options.json:
         output.print_json({**shown(account), "link": link})
         return
-    output.note(f"{account.email}: {account.role}, {state(account)}")
+    output.note(f"{account.email}: {account.role}, {account.state}")
     if link is not None:
         output.say(link)
         output.note("This link sets the password. It is shown once, and good once, for a day.")

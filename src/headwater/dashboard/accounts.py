@@ -8,8 +8,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from headwater.account import INVITATION_SECONDS, ROLES, Account
-from headwater.api.access import Caller, require_all
+from headwater.account import INVITATION_SECONDS, ROLE_SCOPES, ROLES, Account
+from headwater.api.access import Caller, require_all, require_to_give
 from headwater.api.csrf import form_of
 from headwater.api.endpoint import entry_of
 from headwater.api.problem import not_found
@@ -39,13 +39,6 @@ def routes(screens: Screens) -> list[Route]:
     ]
 
 
-def state_of(account: Account) -> str:
-    """Whether it may sign in: "active", "invited" or "disabled"."""
-    if not account.is_enabled:
-        return "disabled"
-    return "active" if account.password else "invited"
-
-
 class _Accounts:
     """The handlers, over one door."""
 
@@ -67,6 +60,7 @@ class _Accounts:
         try:
             if role not in ROLES:
                 raise UsageError("Choose a role.")
+            require_to_give(caller, ROLE_SCOPES[role])
             account, token = await self._door.invite(email=email, name=name, role=role, actor=caller.name)
         except (UsageError, ConflictError) as error:
             given = {"problem": str(error), "email": email, "name": name, "role": role}
@@ -76,6 +70,7 @@ class _Accounts:
     async def invite_again(self, request: Request, caller: Caller) -> Response:
         """Another link to set a password by."""
         account = await self._named(request, caller)
+        require_to_give(caller, ROLE_SCOPES[account.role])
         token = await self._door.invite_again(account, actor=caller.name)
         return await self._page(request, caller, invited=account, link=self._link(request, token))
 
@@ -84,6 +79,7 @@ class _Accounts:
         account, role = await self._named(request, caller), (await form_of(request)).get("role", "")
         if role not in ROLES:
             raise UsageError("There is no such role.")
+        require_to_give(caller, ROLE_SCOPES[role])
         await self._door.change_role(account, role, actor=caller.name)
         return see_other("/accounts")
 
@@ -110,7 +106,7 @@ class _Accounts:
 
     async def _list(self) -> Answer:
         found = await self._door.store.accounts()
-        entries = [{**entry_of(one, without=("password",)), "state": state_of(one)} for one in found]
+        entries = [{**entry_of(one, without=("password",)), "state": one.state} for one in found]
         values: dict[str, Any] = {
             "accounts": entries, "roles": ROLES, "link": None, "invited": None, "problem": "", "email": "",
             "name": "", "role": "viewer", "hours": INVITATION_SECONDS // 3600,
