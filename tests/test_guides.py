@@ -1,4 +1,4 @@
-"""The guide to start with is a transcript: its commands are given in turn, and answer what it says."""
+"""Guides that are transcripts: their commands are given in turn, and answer what they say."""
 
 import os
 import re
@@ -9,7 +9,7 @@ from pathlib import Path
 from acceptance.served import LIMIT_SECONDS, environment, until
 from crash.cycles import free_port
 
-GUIDE = (Path(__file__).parent.parent / "docs" / "guides" / "start.md").read_text()
+GUIDES = Path(__file__).parent.parent / "docs" / "guides"
 LATER = ("headwater streams", "headwater deliveries show")  # they show what comes about beside them
 
 
@@ -78,9 +78,9 @@ def listens(port):
     )
 
 
-def test_every_command_answers_what_the_guide_says(tmp_path):
+def test_the_guide_to_start_with(tmp_path):
     ports = {given: str(free_port()) for given in ("8099", "8700")}
-    text = GUIDE
+    text = (GUIDES / "start.md").read_text()
     for given, free in ports.items():
         text = text.replace(given, free)
     waiting = list(ports.values())  # in the order in which they are taken
@@ -98,6 +98,17 @@ def test_every_command_answers_what_the_guide_says(tmp_path):
     finally:
         terminal.close()
     assert waiting == []
+
+
+def test_the_guide_to_tests(tmp_path):
+    text, terminal = (GUIDES / "test.md").read_text(), Terminal(tmp_path)
+    for command, expected in steps(text):
+        answer = terminal.run(command)
+        assert tells(answer, expected), (command, answer)
+    module, suite = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert suite in (tmp_path / "crm" / "tests" / "test_crm.py").read_text()
+    (tmp_path / "crm" / "tests" / "test_guide.py").write_text(module)
+    assert tells(terminal.run("python -m pytest -q crm/tests/test_guide.py"), ["2 passed in …"])
 
 
 def test_a_transcript_that_is_wrong_is_found():
