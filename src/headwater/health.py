@@ -441,7 +441,7 @@ def _clock_time(instant: datetime, at: datetime, zone: str) -> str:
     """`13:45`, with the day where it is not that of `at`, and the zone where it is not UTC."""
     local = instant.astimezone(_zone(zone))
     day = "" if local.date() == at.astimezone(_zone(zone)).date() else f"{local.day} {local:%b} "
-    return f"{day}{local:%H:%M}" + ("" if zone == "UTC" else f" {local:%Z}")
+    return f"{day}{local.hour:02}:{local.minute:02}" + ("" if zone == "UTC" else f" {local:%Z}")
 
 
 def _zone(zone: str) -> tzinfo:

@@ -15,7 +15,7 @@ from headwater.dashboard.tone import tone
 from headwater.health import Status, StreamReport
 from headwater.intention import StoredConnection
 
-ROWS_MAX = 60  # streams on one page
+ROWS_MAX = 50  # streams on one page
 
 
 @dataclass(frozen=True, kw_only=True)
