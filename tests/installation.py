@@ -16,6 +16,7 @@ from headwater.deployment import StoredBundle
 from headwater.grant import Authorization
 from headwater.intention import AuditNote, DeliveryFailure
 from headwater.key_ring import KeyRing
+from headwater.log_line import LogFilter, NewLogLine
 from headwater.run import RequestLog, RunState, Window
 from headwater.stores.sqlite.store import SQLiteStore
 from headwater.testing.clock import START, FakeClock
@@ -28,6 +29,7 @@ KEY = "0" * 64  # of the secrets
 STRIPE = bundle.read(Path(__file__).parent.parent / "connectors" / "stripe")
 BUNDLES = ("a" * 64, STRIPE.content_hash)  # the second one runs
 ASKED = RequestLog(at=START, method="GET", url="https://shop/x", status=503, milliseconds=7, retries=2, note=ODD)
+LOGGED = NewLogLine(at=START, level="error", message=ODD)
 
 
 @asynccontextmanager
@@ -79,6 +81,7 @@ async def _poll(world):
         has_more=True,
         quarantined=[broken("bad"), broken(ODD, payload=b"\0\xff")],
         requests=[ASKED],
+        log=[LOGGED],
     )
     big = emission("big", "x", 10, payload=b'{"id":"big","name":"' + b"y" * 3_000_000 + b'"}')
     await world.commit(ref, emission("r01", "new", 20), emission("r02", "late", 5), grave("r03", 20), big, cursor="c2")
@@ -108,7 +111,7 @@ async def _deliver(world, acme, other):
     await world.store.append_deliveries([odd, new_delivery(other, "d0", 300)])
     claims = {one.provider_id: one for one in await world.claim(at(400))}
     old, first, second = claims[f"d{-40 * DAY}"], claims[f"d{-DAY}"], claims["d0"]
-    await world.store.finish_delivery(done(old, emission("e0", "x", key="evt_0"), now=at(-39 * DAY)))
+    await world.store.finish_delivery(done(old, emission("e0", "x", key="evt_0"), now=at(-39 * DAY), log=[LOGGED]))
     await world.store.finish_delivery(
         replace(
             done(first, emission("e1", "x", 50, key="evt_1"), emission("e1", "older", 10, key="evt_2"), now=at(401)),
@@ -118,7 +121,7 @@ async def _deliver(world, acme, other):
     await world.store.fail_delivery(
         DeliveryFailure(
             claim=second, at=at(402), state=DeliveryState.DEAD, due_at=None, error_code="stop.handler", error=ODD,
-            traceback="Traceback",
+            traceback="Traceback", log=[LOGGED],
         )
     )  # fmt: skip
     await world.store.reject_delivery(other, reason="bad signature", at=at(403), sample=ODD)
@@ -187,6 +190,11 @@ async def told(store):
         "runs": runs,
         "pages": [await store.pages(run.id) for run in runs],
         "requests": [await store.requests(run.id) for run in runs],
+        "log": [replace(one, delivery_id=None) for one in await store.log_lines(LogFilter())],
+        "logged for": {
+            one.provider_id: [line.message for line in await store.log_lines(LogFilter(delivery_id=one.id))]
+            for one in deliveries
+        },
         "backfills": backfills,
         "windows": [await store.windows(one.id) for one in backfills],
         "records": [_unnumbered(one) for one in records],

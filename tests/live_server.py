@@ -9,6 +9,7 @@ from headwater.api.access import api_key_hash, new_api_key
 from headwater.app import open_platform
 from headwater.application import Application
 from headwater.clock import SystemClock
+from headwater.log_line import NewLogLine
 from headwater.record import Quarantined
 from headwater.run import Window
 from loopback import API_KEY, WEBHOOK_SECRET
@@ -20,18 +21,38 @@ SCOPES = ("read", "payloads", "operate", "deploy", "admin")
 async def fill(platform):
     """Something of everything, so that answers are not empty."""
     store, clock = platform.store, platform.clock
+
+    def said(*words):
+        return [
+            NewLogLine(at=clock.now(), level=level, message=message)
+            for level, message in zip(words[::2], words[1::2], strict=True)
+        ]
+
     values = {"api_key": API_KEY, "webhook_secret": WEBHOOK_SECRET, "api_base": "http://127.0.0.1:9"}
     stored = await platform.add_connection("shop", values, key="acme", tenant="one")
     broken = Quarantined(
         type="customer", stream="customers", source_id="q", idempotency_key="customer:q", payload=b"{}",
         reason="name is missing", as_of=0,
     )  # fmt: skip
-    await ingest(store, clock, emit("c1", clock, name="Ann"), emit("c2", clock), quarantined=[broken])
-    await ingest(store, clock, emit("c1", clock, name="Bob"), emit("c2", clock, deleted=True))
+    await ingest(
+        store,
+        clock,
+        emit("c1", clock, name="Ann"),
+        emit("c2", clock),
+        quarantined=[broken],
+        log=said("info", "page 1 of 2"),
+    )
+    await ingest(
+        store,
+        clock,
+        emit("c1", clock, name="Bob"),
+        emit("c2", clock, deleted=True),
+        log=said("warning", "c2 has no e-mail address: " + "long " * 40),
+    )
     await fail(store, clock)
     for name in ("one", "two"):
         await deliver(store, clock, stored, name)
-        await dispatch(store, clock, dead=name == "two")
+        await dispatch(store, clock, dead=name == "two", log=said("debug", "taken", "error", "not as documented"))
     await store.reject_delivery(stored.id, reason="bad signature", at=clock.now(), sample="{}")
     (state,) = await store.streams(at=clock.now(), connection="acme", stream="customers")
     span = Window(clock.now().replace(year=2025), clock.now())

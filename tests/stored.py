@@ -78,7 +78,7 @@ async def begin(store, clock, *, connection="acme", stream="customers"):
     return ref
 
 
-async def ingest(store, clock, *emissions, connection="acme", stream="customers", quarantined=()):
+async def ingest(store, clock, *emissions, connection="acme", stream="customers", quarantined=(), log=()):
     """One run of one page that succeeds; its id."""
     ref = await begin(store, clock, connection=connection, stream=stream)
     page = PageCommit(
@@ -93,6 +93,7 @@ async def ingest(store, clock, *emissions, connection="acme", stream="customers"
         started_at=clock.now(),
         at=clock.now(),
         lease_seconds=LEASE_SECONDS,
+        log=log,
     )
     await store.commit_page(page)
     await store.finish_run(RunEnd(ref=ref, at=clock.now(), state=RunState.SUCCEEDED))
@@ -125,7 +126,7 @@ async def deliver(store, clock, stored, provider_id, *, body=b"{}", event_type="
     return appended.id
 
 
-async def dispatch(store, clock, *emissions, dead=False):
+async def dispatch(store, clock, *emissions, dead=False, log=()):
     """Finish, or bury, the oldest pending delivery; its id."""
     (claim,) = await store.claim_deliveries(clock.now(), limit=1, lease_seconds=LEASE_SECONDS)
     if dead:
@@ -137,6 +138,7 @@ async def dispatch(store, clock, *emissions, dead=False):
             error_code="stop.handler",
             error="KeyError: 'object'",
             traceback="Traceback …",
+            log=log,
         )
         await store.fail_delivery(failure)
     else:
@@ -148,6 +150,7 @@ async def dispatch(store, clock, *emissions, dead=False):
             origin="webhook",
             connector_version=VERSION,
             at=clock.now(),
+            log=log,
         )
         await store.finish_delivery(done)
     return claim.id

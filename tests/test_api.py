@@ -17,6 +17,7 @@ from headwater.api.access import api_key_hash, key_guard, loopback_guard, new_ap
 from headwater.api.problem import ProblemError
 from headwater.clock import to_micros
 from headwater.errors import CredentialsError, ProviderError, StoreUnavailableError, UsageError
+from headwater.log_line import NewLogLine
 from headwater.record import Quarantined
 from headwater.run import Window
 from headwater.runtime import OnePage
@@ -663,5 +664,33 @@ def test_a_first_run_under_way_is_told():
         one = await world.get("/connections/acme/streams/customers")
         assert (one["run_state"], one["status"]) == ("running", "never ran")
         assert one["sentence"] == "Never ran: the first run is under way."
+
+    run(story)
+
+
+def test_what_routes_logged_is_listed_and_parted_by_tenant():
+    async def story(world):
+        north = await make_key(world.store, world.clock, tenant="north")
+        for connection, tenant in (("acme", "north"), ("other", "south")):
+            await connect(world.store, world.clock, connection, tenant=tenant)
+            said = [NewLogLine(at=world.clock.now(), level="warning", message=f"{connection} {n}") for n in range(2)]
+            run_id = await ingest(world.store, world.clock, connection=connection, log=said)
+        everything = await world.get("/logs")
+        assert [one["message"] for one in everything["data"]] == ["other 1", "other 0", "acme 1", "acme 0"]
+        assert everything["data"][0] | {"at": None} == {
+            "id": 4, "connection": "other", "stream": "customers", "partition": "", "run_id": run_id,
+            "delivery_id": None, "at": None, "level": "warning", "message": "other 1",
+        }  # fmt: skip
+        first = await world.get("/logs", limit=3)
+        rest = await world.get("/logs", after=first["next_cursor"])
+        assert [one["message"] for one in rest["data"]] == ["acme 0"]
+        assert [one["message"] for one in (await world.get("/logs", run_id=run_id))["data"]] == ["other 1", "other 0"]
+        assert (await world.get("/logs", level="error"))["data"] == []
+        assert [one["message"] for one in (await world.get(f"/runs/{run_id}"))["log"]] == ["other 0", "other 1"]
+        seen = await world.get("/logs", key=north)
+        assert {one["connection"] for one in seen["data"]} == {"acme"}
+        await world.get("/logs", key=north, connection="other", expect=404)
+        assert (await world.get("/logs", key=north, run_id=run_id))["data"] == []
+        await world.get("/logs", level="loud", expect=400)
 
     run(story)

@@ -29,6 +29,7 @@ PAGES = {
     "deliveries-of": "/connections/acme/deliveries",
     "records-of": "/connections/acme/records",
     "backfills-of": "/connections/acme/backfills",
+    "logs": "/connections/acme/logs",
     "activity": "/connections/acme/activity",
     "settings": "/connections/acme/settings",
     "connect": "/connect",

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from headwater.cli import logs, main, output
+from headwater.cli import log_lines, logs, main, output
 from headwater.cli.main import CHECK_FAILED, COMMANDS, FAILED, PARTIAL, USAGE
+from headwater.cli.session import Options
+from headwater.log_line import LogFilter, NewLogLine
 from headwater.redaction import Redactor
+from headwater.testing.clock import FakeClock
 from loopback import API_KEY, WEBHOOK_SECRET, Shop, loopback_shop, shop_project
+from stored import connect, ingest, open_store
 
 SECRETS = json.dumps({"api_key": API_KEY, "webhook_secret": WEBHOOK_SECRET})
 
@@ -233,6 +239,61 @@ def test_a_run_is_dry_first_and_then_real_and_its_record_tells_where_it_came_fro
     assert "c_2" in connected.ok("records", "--search", "c_2").out
     assert "/customers" in connected.ok("runs", "show", str(ran["id"])).out
     assert API_KEY not in connected.said
+
+
+def test_what_a_route_logs_is_shown_dry_and_kept_when_it_is_real(connected: Shell, folder: Path) -> None:
+    route = folder / "shop/src/api/sync/customers.py"
+    text = route.read_text()
+    body = "async def post(request: SyncRequest) -> Page:\n"
+    assert body in text
+    route.write_text(
+        text.replace("from headwater import ", "from headwater import log, secrets, ", 1).replace(
+            body, body + '    log.warning("asked with %s from %s", secrets["api_key"], request.cursor)\n'
+        )
+    )
+    dry = connected.ok("run", "customers", "--dry-run", "--json").json
+    assert [line["message"] for line in dry["log"]] == ["asked with *** from None", "asked with *** from c_2"]
+    assert "warning  asked with *** from None" in connected.ok("run", "customers", "--dry-run").out
+    assert connected.ok("logs").out == "No line matches.\n"
+
+    run_id = connected.ok("run", "acme", "customers", "--json").json["id"]
+    shown = connected.ok("logs", "acme", "--level", "warning", "--json").json
+    assert [(line["run_id"], line["message"]) for line in shown] == [
+        (run_id, "asked with *** from None"),
+        (run_id, "asked with *** from c_2"),
+    ]
+    assert f"WARNING acme customers run {run_id}  asked with *** from c_2" in connected.ok("logs", "--limit", "1").out
+    assert connected.ok("logs", "--run", "999", "--json").json == []
+    assert "asked with ***" in connected.ok("runs", "show", str(run_id)).out
+    assert len(connected.ok("runs", "show", str(run_id), "--json").json["log"]) == 2
+    assert connected("logs", "--follow", "--after", "3").code == USAGE
+
+
+def test_the_log_is_followed_as_it_grows(capsys: pytest.CaptureFixture[str]) -> None:
+    class Clock(FakeClock):
+        looks = 0
+
+        async def sleep(self, seconds: float) -> None:
+            self.looks += 1
+            if self.looks == 3:
+                raise asyncio.CancelledError
+            await ingest(store, self, log=[NewLogLine(at=self.now(), level="info", message=f"look {self.looks}")])
+
+    async def main() -> None:
+        nonlocal store
+        clock = Clock()
+        async with open_store(clock=clock) as store:
+            await connect(store, clock)
+            await ingest(store, clock, log=[NewLogLine(at=clock.now(), level="info", message="before")])
+            platform = SimpleNamespace(store=store, clock=clock)
+            options = Options(config_file=None, database=None, json=True)
+            with pytest.raises(asyncio.CancelledError):
+                await log_lines.follow_lines(platform, options, LogFilter(), newest=1)
+
+    store: Any = None
+    asyncio.run(main())
+    said = [json.loads(line)["message"] for line in capsys.readouterr().out.splitlines()]
+    assert said == ["look 1", "look 2"]
 
 
 def test_unknown_names_are_told_with_their_near_miss(connected: Shell) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from html import escape
 
 import httpx
 from starlette.applications import Starlette
@@ -10,6 +11,7 @@ from starlette.applications import Starlette
 from headwater.api.access import Caller
 from headwater.dashboard import views
 from headwater.dashboard.runs import CHART_WIDTH, chart, command
+from headwater.log_line import NewLogLine
 from headwater.record import Counts
 from headwater.run import PageRow
 from headwater.testing.clock import FakeClock
@@ -43,7 +45,7 @@ def test_a_connection_says_how_its_streams_are():
             assert "Stripe (acme) ingests 2 streams" in page.text
             assert 'href="/connections/acme/streams/customers"' in page.text
             assert 'href="/connections/acme/runs"' in page.text
-            assert "/connections/acme/logs" not in page.text, "a tab leads only to what is there"
+            assert 'href="/connections/acme/logs"' in page.text
             twin = (await client.get("/connections/acme?format=json")).json()
             assert twin["summary"] in page.text
             assert {one["stream"] for one in twin["streams"]} == {"customers", "events"}
@@ -226,5 +228,39 @@ def test_pages_without_anything_teach_the_next_step():
             assert "headwater run acme STREAM" in (await client.get("/connections/acme/runs")).text
             assert "headwater trigger acme EVENT" in (await client.get("/connections/acme/deliveries")).text
             assert "headwater trigger CONNECTION EVENT" in (await client.get("/deliveries")).text
+
+    asyncio.run(main())
+
+
+def test_what_a_route_logged_is_shown_with_its_run_its_delivery_and_its_connection():
+    async def main():
+        async with installation() as (store, clock, acme, client):
+            said = [
+                NewLogLine(at=clock.now(), level=level, message=f"<b>{level}</b> line {n}")
+                for n, level in enumerate(["info", "warning"])
+            ]
+            run_id = await ingest(store, clock, emit("c1", clock), log=said)
+            await deliver(store, clock, acme, "evt_1")
+            delivery_id = await dispatch(store, clock, log=[NewLogLine(at=clock.now(), level="error", message="odd")])
+            for path, messages in (
+                (f"/runs/{run_id}", [one.message for one in said]),
+                (f"/deliveries/{delivery_id}", ["odd"]),
+            ):
+                page = (await client.get(path)).text
+                assert all(escape(message) in page for message in messages)
+                twin = (await client.get(f"{path}?format=json")).json()
+                assert [one["message"] for one in twin["log"]] == messages
+            page = (await client.get("/connections/acme/logs")).text
+            assert f'href="/runs/{run_id}"' in page
+            assert f'href="/deliveries/{delivery_id}"' in page
+            loud = (await client.get("/connections/acme/logs?level=warning&format=json")).json()
+            assert [one["level"] for one in loud["data"]] == ["error", "warning"]
+            table = (await client.get("/connections/acme/logs?stream=customers&format=csv")).text.splitlines()
+            assert len(table) == 1 + len(said)
+            newest = (await client.get("/connections/acme/logs?limit=1")).text
+            assert "more →" in newest
+            nothing = (await client.get("/connections/other/logs")).text
+            assert "No route has logged a line" in nothing
+            assert "did you mean `warning`?" in (await client.get("/connections/acme/logs?level=warnin")).text
 
     asyncio.run(main())

@@ -15,7 +15,7 @@ from headwater.canonical.schema import Canonical, from_struct
 from headwater.catalog import Connection, Connector, Stream, Webhooks
 from headwater.clock import Clock, to_micros
 from headwater.connection import KeyRing, encrypt_secrets
-from headwater.context import secrets
+from headwater.context import log, secrets
 from headwater.delivery import Delivery, DeliveryFilter, DeliveryState, NewDelivery
 from headwater.dispatch import BACKOFF, CLAIM_SECONDS, IDLE_SECONDS, IN_FLIGHT_MAX, Dispatcher, replay
 from headwater.endpoint import dedupe_key
@@ -28,6 +28,7 @@ from headwater.errors import (
 )
 from headwater.intention import CommitResult, DeliveryCommit
 from headwater.invoke import LiveConnections
+from headwater.log_line import LogFilter
 from headwater.project import Project
 from headwater.record import Version
 from headwater.route import Response, WebhookRequest
@@ -906,3 +907,39 @@ def test_the_failpoints_of_dispatch_are_passed_in_their_order() -> None:
         run(post, scenario)
     finally:
         failpoint.disarm()
+
+
+def test_what_an_attempt_logs_is_kept_whether_it_fails_or_not() -> None:
+    async def post(request: WebhookRequest) -> None:
+        log.info("attempt %d with %s", request.attempt, SECRET)
+        if request.attempt == 1:
+            raise ProviderError("Not now.")
+        emit(request, id="t1")
+
+    async def scenario(world: World) -> None:
+        await world.receive("d1")
+        await world.dispatcher.dispatch_batch()
+        await world.clock.advance(BACKOFF.ceiling_seconds(1))
+        await world.dispatcher.dispatch_batch()
+        delivery = await world.only()
+        assert delivery.state is DeliveryState.DONE
+        said = await world.store.log_lines(LogFilter(delivery_id=delivery.id))
+        assert [line.message for line in said] == ["attempt 2 with ***", "attempt 1 with ***"]
+        assert [(line.connection, line.stream, line.run_id) for line in said] == [("main", None, None)] * 2
+
+    run(post, scenario)
+
+
+def test_what_was_logged_for_a_commit_that_failed_is_kept_with_its_failure() -> None:
+    async def post(request: WebhookRequest) -> None:
+        log.warning("odd")
+        emit(request, id="t1")
+
+    async def scenario(world: World) -> None:
+        await world.receive("d1")
+        world.store.finish_error = StoreUnavailableError("The disk is slow.")
+        await world.dispatcher.dispatch_batch()
+        assert (await world.only()).state is DeliveryState.PENDING
+        assert [line.message for line in await world.store.log_lines(LogFilter())] == ["odd"]
+
+    run(post, scenario)

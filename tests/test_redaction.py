@@ -10,8 +10,10 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
+from headwater.log_line import LINES_NOTED_MAX
 from headwater.redaction import MARK, RedactingFilter, Redactor, is_sensitive_name, one_line, redact
 from headwater.route_log import RouteLog
+from headwater.testing.clock import FakeClock
 
 CANARY = 'sk_live_ab/+c é"\\&=%'
 
@@ -152,9 +154,44 @@ def test_the_filter_cleans_messages_arguments_and_tracebacks():
     assert "INFO two\\nlines\\x1b[31m\n" in written
 
 
+def route_log(facts, redactor, logger, lines=None):
+    return RouteLog(facts, redactor, clock=FakeClock(), lines=[] if lines is None else lines, logger=logger)
+
+
+def test_the_lines_of_a_route_are_kept_from_info_on_whatever_the_process_logs():
+    logger, stream = captured("x")
+    logger.setLevel(logging.ERROR)
+    lines = []
+    log = route_log({}, Redactor([CANARY]), logger, lines)
+    log.debug("for the author")
+    log.info("calling with %s", CANARY)
+    log.warning("half a character \ud800 and\ntwo lines")
+    log.log(35, "between two levels")
+    assert [(one.level, one.message) for one in lines] == [
+        ("info", "calling with ***"),
+        ("warning", "half a character \\ud800 and\\ntwo lines"),
+        ("warning", "between two levels"),
+    ]
+    assert lines[0].at == FakeClock().now()
+    assert stream.getvalue() == ""
+    talkative, _ = captured("y")
+    talkative.setLevel(logging.DEBUG)
+    route_log({}, Redactor(()), talkative, lines).debug("for the author")
+    assert (lines[-1].level, lines[-1].message) == ("debug", "for the author")
+
+
+def test_the_newest_lines_of_an_invocation_are_kept():
+    logger, _ = captured("x")
+    lines = []
+    log = route_log({}, Redactor(()), logger, lines)
+    for number in range(LINES_NOTED_MAX + 3):
+        log.info(number)
+    assert [one.message for one in lines] == [str(number) for number in range(3, LINES_NOTED_MAX + 3)]
+
+
 def test_a_route_log_knows_its_facts_and_hides_the_secrets():
     logger, stream = captured("x")
-    log = RouteLog({"connection": "acme", "stream": "customers", "run": 12}, Redactor([CANARY]), logger=logger)
+    log = route_log({"connection": "acme", "stream": "customers", "run": 12}, Redactor([CANARY]), logger)
     log.info("calling with %s", CANARY)
     log.warning("100% sure")
     log.info("words %d", "that do not fit")
@@ -178,7 +215,7 @@ def test_a_route_log_gives_its_facts_to_structured_handlers():
     handler = logging.Handler()
     handler.emit = records.append
     logger.addHandler(handler)
-    log = RouteLog({"connection": "acme", "run": None}, Redactor(()), logger=logger)
+    log = route_log({"connection": "acme", "run": None}, Redactor(()), logger)
     log.info("hello", extra={"shop": 7})
     assert records[0].headwater_connection == "acme"
     assert records[0].shop == 7

@@ -8,7 +8,7 @@ import pytest
 
 from builders import AT, make_ref, make_stream
 from headwater import failpoint as failpoints
-from headwater.context import current
+from headwater.context import current, log
 from headwater.errors import (
     CredentialsError,
     NotFoundError,
@@ -17,6 +17,7 @@ from headwater.errors import (
     StoreUnavailableError,
     UsageError,
 )
+from headwater.log_line import LogFilter
 from headwater.run import Page, RequestLog, RunState, Window
 from headwater.runtime import FINISH_ATTEMPTS_MAX, RUN_ATTEMPTS_MAX, RUN_BACKOFF
 from runs import SECRET, emit, listing, moved, soon, with_runner
@@ -522,3 +523,27 @@ def test_a_run_unknown_to_the_store_does_nothing():
         assert (outcome.state, outcome.pages) == (None, 0)
 
     with_runner(body, listing(1))
+
+
+def test_what_a_page_logs_is_kept_with_it_and_with_the_failure_that_ends_it():
+    route = failing_at(1, ProviderError("The provider failed."))
+
+    async def post(request):
+        log.info("page %s with %s", request.cursor, SECRET)
+        return await route(request)
+
+    async def body(scene):
+        await scene.poll()
+        run = await scene.run()
+        lines = await scene.store.log_lines(LogFilter(run_id=run.id))
+        assert [(line.level, line.message) for line in reversed(lines)] == [
+            ("info", "page None with ***"), ("info", "page 1 with ***"),
+        ]  # fmt: skip
+        await scene.runner.carry_out(await scene.readmit(10))
+        lines = await scene.store.log_lines(LogFilter(stream="customers"))
+        assert [line.message for line in reversed(lines)][2:] == [
+            "page 1 with ***", "page 2 with ***", "page 3 with ***",
+        ]  # fmt: skip
+        assert {line.run_id for line in lines} == {run.id}
+
+    with_runner(body, post)

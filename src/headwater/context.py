@@ -17,6 +17,7 @@ from headwater.canonical.schema import CanonicalType
 from headwater.catalog import Connector
 from headwater.errors import NotFoundError, OutsideRouteError, near_miss
 from headwater.jsonvalue import JSONValue
+from headwater.log_line import NewLogLine
 from headwater.record import Emission, Quarantined
 from headwater.run import RequestLog
 
@@ -60,6 +61,7 @@ class Invocation:
     emissions: list[Emission] = field(default_factory=list)
     quarantined: list[Quarantined] = field(default_factory=list)
     requests: list[RequestLog] = field(default_factory=list)
+    log: list[NewLogLine] = field(default_factory=list)
 
 
 _current: ContextVar[Invocation | None] = ContextVar("headwater_invocation", default=None)

@@ -158,6 +158,7 @@ def _commit(
         delete_share_max=1.0 if ref.allow_deletes else course.stream.delete_share_max,
         advance=course.advance,
         requests=invocation.requests,
+        log=invocation.log,
     )
 
 

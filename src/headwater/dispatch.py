@@ -27,6 +27,7 @@ from headwater.failure import Failure, Next, judge
 from headwater.gather import Gather
 from headwater.intention import CommitResult, DeliveryCommit, DeliveryFailure
 from headwater.invoke import LiveConnection, LiveConnections, invocation_for, invoke
+from headwater.log_line import NewLogLine
 from headwater.route import Response, WebhookRequest
 from headwater.store import DeliveryStore, Store
 
@@ -174,7 +175,7 @@ class Dispatcher:
         failpoint("dispatch.claimed")
         queue = iter(claimed)
         start_before = self._clock.monotonic() + self._claim_seconds - self._handler_seconds_max
-        commits: list[tuple[ClaimedDelivery, asyncio.Future[CommitResult]]] = []
+        commits: list[tuple[DeliveryCommit, asyncio.Future[CommitResult]]] = []
         workers = [
             asyncio.create_task(self._work(queue, start_before, commits))
             for _ in range(min(self._handlers_max, len(claimed)))
@@ -184,13 +185,13 @@ class Dispatcher:
         finally:
             for worker in workers:
                 worker.cancel()
-        for claim, commit in commits:
+        for commit, answer in commits:
             try:
-                await commit
+                await answer
             except FencedError:
-                logger.info("Delivery %d was finished elsewhere.", claim.id)
+                logger.info("Delivery %d was finished elsewhere.", commit.claim.id)
             except Exception as error:
-                await self._fail(claim, judge(error))
+                await self._fail(commit.claim, judge(error), log=commit.log)
         if any(claim.connection_id in self._in_order for claim in claimed):
             self._wake.set()  # the next ones in order may be claimed now
 
@@ -198,7 +199,7 @@ class Dispatcher:
         self,
         queue: Iterator[ClaimedDelivery],
         start_before: float,
-        commits: list[tuple[ClaimedDelivery, asyncio.Future[CommitResult]]],
+        commits: list[tuple[DeliveryCommit, asyncio.Future[CommitResult]]],
     ) -> None:
         for turn, claim in enumerate(queue, start=1):
             async with self._slots:
@@ -211,7 +212,7 @@ class Dispatcher:
             else:
                 answer = self._commits.add(commit)
                 answer.add_done_callback(self._settled)
-                commits.append((claim, answer))
+                commits.append((commit, answer))
             if turn % TURN_DELIVERIES == 0:
                 await asyncio.sleep(0)
 
@@ -241,18 +242,19 @@ class Dispatcher:
             event_type=claim.event_type,
             attempt=claim.attempt,
         ) as span:
+            invocation = invocation_for(live, stream=None, as_of=claim.received_at, delivery_id=claim.id)
             try:
-                commit = await self._invoke(claim, live, route)
+                commit = await self._invoke(claim, live, route, invocation)
             except (Exception, SystemExit) as error:
                 failure = judge(error, secrets=live.redactor.secrets)
                 span.tell(error=failure.code)
-                await self._fail(claim, failure)
+                await self._fail(claim, failure, log=invocation.log)
                 return None
             span.tell(records=len(commit.emissions), ignored=commit.ignored)
             return commit
 
     async def _invoke(
-        self, claim: ClaimedDelivery, live: LiveConnection, route: Callable[[Any], Any]
+        self, claim: ClaimedDelivery, live: LiveConnection, route: Callable[[Any], Any], invocation: Invocation
     ) -> DeliveryCommit:
         request = WebhookRequest(
             delivery_id=claim.id,
@@ -263,7 +265,6 @@ class Dispatcher:
             received_at=claim.received_at,
             attempt=claim.attempt,
         )
-        invocation = invocation_for(live, stream=None, as_of=claim.received_at, delivery_id=claim.id)
         limit = self._deadlines.limit(self._handler_seconds_max)
         try:
             with limit:
@@ -280,6 +281,7 @@ class Dispatcher:
             origin="replay" if claim.is_replay else "webhook",
             connector_version=live.project.version,
             at=self._clock.now(),
+            log=invocation.log,
         )
 
     async def _finish(self, commits: Sequence[DeliveryCommit]) -> Sequence[CommitResult | Exception]:
@@ -294,18 +296,20 @@ class Dispatcher:
             delay = BACKOFF.delay_seconds(claim.attempt, random=self._clock.random())
             await self._put_off(claim, failure.code, failure.message, delay_seconds=delay)
 
-    async def _fail(self, claim: ClaimedDelivery, failure: Failure) -> None:
+    async def _fail(self, claim: ClaimedDelivery, failure: Failure, *, log: Sequence[NewLogLine] = ()) -> None:
         if failure.next is Next.NOTHING:
             return
         if failure.next is Next.PAUSE:
             assert isinstance(failure.error, OperatorError)
             await self._pause(claim.connection_id, failure.message)
-            await self._put_off(claim, failure.code, failure.message)
+            await self._put_off(claim, failure.code, failure.message, log=log)
         elif failure.next is Next.RETRY and claim.attempt < self._attempts_max:
             delay = BACKOFF.delay_seconds(
                 claim.attempt, random=self._clock.random(), retry_after_seconds=failure.retry_after_seconds
             )
-            await self._put_off(claim, failure.code, failure.message, delay_seconds=delay, traceback=failure.traceback)
+            await self._put_off(
+                claim, failure.code, failure.message, delay_seconds=delay, traceback=failure.traceback, log=log
+            )
         else:
             await self._note(
                 DeliveryFailure(
@@ -316,6 +320,7 @@ class Dispatcher:
                     error_code=failure.code,
                     error=failure.message,
                     traceback=failure.traceback,
+                    log=log,
                 )
             )
 
@@ -334,6 +339,7 @@ class Dispatcher:
         *,
         delay_seconds: float = 0.0,
         traceback: str | None = None,
+        log: Sequence[NewLogLine] = (),
     ) -> None:
         at = self._clock.now()
         await self._note(
@@ -345,6 +351,7 @@ class Dispatcher:
                 error_code=code,
                 error=message,
                 traceback=traceback,
+                log=log,
             )
         )
 

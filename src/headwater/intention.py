@@ -11,6 +11,7 @@ from headwater.delivery import (
     ClaimedDelivery,
     DeliveryState,
 )
+from headwater.log_line import NewLogLine
 from headwater.record import (
     Counts,
     Emission,
@@ -125,6 +126,7 @@ class PageCommit:
     advance: bool = True  # move the checkpoint; False for one page on demand
     dry: bool = False  # tell the outcomes and write nothing; asks for no lease
     requests: Sequence[RequestLog] = ()  # what the handler asked of the provider for this page
+    log: Sequence[NewLogLine] = ()  # what it logged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +153,7 @@ class RunEnd:
     checkpoint_cursor: str | None = None  # the checkpoint after a success: where the next run begins
     keep_cursor: bool = True  # the checkpoint is what the last page said; else `checkpoint_cursor`
     requests: Sequence[RequestLog] = ()  # of the page that failed
+    log: Sequence[NewLogLine] = ()  # likewise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,6 +167,7 @@ class DeliveryCommit:
     origin: Origin  # webhook, or replay
     connector_version: str
     at: datetime
+    log: Sequence[NewLogLine] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,6 +181,7 @@ class DeliveryFailure:
     error_code: str
     error: str
     traceback: str | None
+    log: Sequence[NewLogLine] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,6 +265,16 @@ class Finding:
 class Purged:
     """What retention removed."""
 
-    deliveries: int
-    runs: int
-    keys: int
+    deliveries: int = 0
+    runs: int = 0
+    keys: int = 0
+    log_lines: int = 0
+
+    def __add__(self, other: Purged) -> Purged:
+        """Both together."""
+        return Purged(
+            deliveries=self.deliveries + other.deliveries,
+            runs=self.runs + other.runs,
+            keys=self.keys + other.keys,
+            log_lines=self.log_lines + other.log_lines,
+        )

@@ -25,6 +25,7 @@ from headwater.errors import HeadwaterError, NotFoundError, near_miss
 from headwater.grant import TOKEN_FIELD, Token, oauth_of
 from headwater.intention import StoredConnection, StoredSecret
 from headwater.jsonvalue import JSONValue
+from headwater.log_line import NewLogLine
 from headwater.project import Project
 from headwater.redaction import Redactor
 from headwater.route import Response, SetupRequest
@@ -290,6 +291,7 @@ def invocation_for(
     """
     connector = live.project.connector
     facts = {"connection": live.stored.key, "stream": stream, "run": run_id, "delivery": delivery_id}
+    log: list[NewLogLine] = []
     return Invocation(
         connector=connector,
         connection=live.stored.key,
@@ -301,7 +303,8 @@ def invocation_for(
         settings=live.settings,
         secrets=live.secrets,
         http=live.http,
-        logger=RouteLog(facts, live.redactor),
+        logger=RouteLog(facts, live.redactor, clock=live.clock, lines=log),
+        log=log,
         cursor=cursor,
         partition=partition,
         checkpoint_at=checkpoint_at,

@@ -31,6 +31,7 @@ from headwater.failpoint import failpoint
 from headwater.failure import Failure, Next, judge
 from headwater.intention import RunEnd
 from headwater.invoke import LiveConnection, LiveConnections
+from headwater.log_line import NewLogLine
 from headwater.pipeline import Pipeline
 from headwater.record import Counts, Emission, Outcome, Quarantined
 from headwater.run import LEASE_SECONDS, Page, Priority, RequestLog, RunRef, RunState, StreamState, Window
@@ -79,6 +80,7 @@ class DryPage:
     outcomes: Sequence[Outcome]  # what each would have come to
     quarantined: Sequence[Quarantined]
     requests: Sequence[RequestLog]
+    log: Sequence[NewLogLine]
     counts: Counts
     cursor: str | None  # the provider's token for the next page
     has_more: bool
@@ -175,6 +177,7 @@ class Runner:
                     outcomes=result.outcomes,
                     quarantined=commit.quarantined,
                     requests=commit.requests,
+                    log=commit.log,
                     counts=result.counts,
                     cursor=fetched.page.cursor,
                     has_more=fetched.page.has_more,
@@ -223,7 +226,7 @@ class Runner:
             try:
                 async for fetched in pages:
                     await pipeline.submit(fetched.commit)
-                    progress.requests, progress.last_page = (), fetched.page
+                    progress.invocation, progress.last_page = None, fetched.page
                     is_stopped = self._draining and course.goes_on(fetched)
                     if is_stopped:
                         break
@@ -291,6 +294,7 @@ class Runner:
             traceback=failure.traceback,
             pause_reason=failure.message if failure.next is Next.PAUSE else None,
             requests=progress.requests,
+            log=progress.log,
         )
         return await self._end(progress, end, failure)
 
@@ -313,6 +317,7 @@ class Runner:
                 error_code=RunCancelledError.code,
                 error="The run was cancelled.",
                 requests=progress.requests,
+                log=progress.log,
             ),
         )
 
@@ -338,10 +343,18 @@ class _Progress:
         self.pipeline = Pipeline(store, clock)
         self.live: LiveConnection | None = None
         self.last_page: Page | None = None
-        self.requests: Sequence[RequestLog] = ()  # of the page under way
+        self.invocation: Invocation | None = None  # of the page under way
 
     def invoked(self, invocation: Invocation) -> None:
-        self.requests = invocation.requests
+        self.invocation = invocation
+
+    @property
+    def requests(self) -> Sequence[RequestLog]:
+        return self.invocation.requests if self.invocation else ()
+
+    @property
+    def log(self) -> Sequence[NewLogLine]:
+        return self.invocation.log if self.invocation else ()
 
     def outcome(
         self, state: RunState | None, *, failure: Failure | None = None, due_at: datetime | None = None

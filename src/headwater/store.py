@@ -44,6 +44,7 @@ from headwater.intention import (
     TickResult,
     TypeColumn,
 )
+from headwater.log_line import LogStore
 from headwater.record import (
     Emission,
     QuarantinedRecord,
@@ -441,7 +442,7 @@ class RecordStore(Protocol):
 
 class Store(
     ConnectionStore, RunStore, BackfillStore, DeliveryStore, RecordStore, BundleStore, AccountStore, AnswerStore,
-    AlertStore, GrantStore, Protocol,
+    AlertStore, GrantStore, LogStore, Protocol,
 ):  # fmt: skip
     """Everything durable."""
 
@@ -491,5 +492,8 @@ class Store(
         ...
 
     async def purge(self, *, deliveries_before: datetime, runs_before: datetime) -> Purged:
-        """Remove finished deliveries with their keys, and old runs with their pages; records and versions stay."""
+        """Remove finished deliveries with their keys, old runs with their pages, and old log lines.
+
+        Records and versions stay.
+        """
         ...

@@ -19,6 +19,7 @@ INTEGER_MAX = 2**63 - 1
 _DIGITS_MAX = 19
 
 T = TypeVar("T")
+Word = TypeVar("Word", bound=str)
 
 
 class Query:
@@ -66,15 +67,14 @@ class Query:
             self._problems.append(f"`{name}` is no instant such as 2026-01-31T12:00:00Z, nor a day.")
         return found
 
-    def choice(self, name: str, choices: Iterable[str]) -> str | None:
+    def choice(self, name: str, choices: Iterable[Word]) -> Word | None:
         """One of these words."""
         text = self.text(name)
         known = list(choices)
         if text is not None and text not in known:
             hint = near_miss(text, known) or f"one of {', '.join(known)}."
             self._problems.append(f"`{name}` is not `{text}`: {hint}")
-            return None
-        return text
+        return next((one for one in known if one == text), None)
 
     def flag(self, name: str) -> bool | None:
         """`true` or `false`."""

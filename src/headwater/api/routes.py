@@ -17,6 +17,7 @@ from headwater.api.deliveries import DeliveryResource
 from headwater.api.deployments import DeploymentResource
 from headwater.api.endpoint import Endpoint, MakeDesk, PageOnDemand, Services, endpoint
 from headwater.api.keys import KeyResource
+from headwater.api.logs import LogResource
 from headwater.api.openapi import document
 from headwater.api.problem import EXCEPTION_HANDLERS
 from headwater.api.query import Query
@@ -58,6 +59,7 @@ def routes(
         StreamResource(services),
         RunResource(services),
         DeliveryResource(services),
+        LogResource(services),
         RecordResource(services),
         ChangeResource(services),
         DeploymentResource(services),

@@ -13,6 +13,7 @@ from starlette.routing import Route
 
 from headwater.api.access import Caller, selected, visible_connection
 from headwater.api.endpoint import Services, endpoint, entry_of, listing, newest
+from headwater.api.logs import said
 from headwater.api.operation import (
     AFTER_ID,
     CONNECTION,
@@ -29,6 +30,7 @@ from headwater.api.operation import (
 from headwater.api.problem import ProblemError, not_found
 from headwater.api.query import Query
 from headwater.errors import UsageError
+from headwater.log_line import LogFilter, LogLine
 from headwater.run import CURSOR_BYTES_MAX, Backfill, BackfillWindow, PageRow, RequestLog, Run, RunState, Window
 
 PAGE_RECORDS_MAX = 10_000  # of one page on demand
@@ -47,7 +49,7 @@ class RunResource:
         services = self._services
         state = choice("state", [one.value for one in RunState])
         run, backfill = Shape(kind=Run), Shape(kind=Backfill)
-        pages = {"page_list": list[PageRow], "requests": list[RequestLog]}
+        pages = {"page_list": list[PageRow], "requests": list[RequestLog], "log": list[LogLine]}
         routes = [
             endpoint(
                 services, "GET", "/runs", self.runs,
@@ -100,14 +102,18 @@ class RunResource:
         return listing([replace(run, traceback=None) for run in found], limit=limit, cursor=lambda run: run.id)
 
     async def run(self, request: Request, caller: Caller) -> Any:
-        """One run with its pages and what it asked of the provider."""
+        """One run with its pages, what it asked of the provider, and what it logged."""
         Query(request).done()
         found = await self._store.run(request.path_params["id"])
         if found is None:
             raise not_found("run")
         await self._hide("run", found.connection, caller)
         pages, requests = await self._store.pages(found.id), await self._store.requests(found.id)
-        return entry_of(found) | {"page_list": pages, "requests": requests}
+        return entry_of(found) | {
+            "page_list": pages,
+            "requests": requests,
+            "log": await said(self._store, LogFilter(run_id=found.id)),
+        }
 
     async def backfills(self, request: Request, caller: Caller) -> Any:
         """Backfills, newest first."""

@@ -36,6 +36,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "export": ("export", "export", "Write records to JSONL, CSV or Parquet."),
     "init": ("project", "init", "Make a new connector project that passes its check."),
     "keys": ("keys", "keys", "Create, list and revoke keys of the HTTP API."),
+    "logs": ("log_lines", "logs", "What the routes of connectors logged."),
     "quarantine": ("quarantine", "quarantine", "List, release or drop quarantined records."),
     "records": ("records", "records", "List records, or show one with its versions."),
     "rollback": ("deploy", "rollback", "Return to the version that ran before."),

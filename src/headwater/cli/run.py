@@ -214,6 +214,7 @@ def _dry_json(state: StreamState, pages: list[DryPage]) -> dict[str, object]:
         "quarantined": [
             {"type": one.type, "id": one.source_id, "reason": one.reason} for page in pages for one in page.quarantined
         ],
+        "log": [line for page in pages for line in page.log],
         "checkpoint": {"before": state.cursor, "after": pages[-1].checkpoint if pages else state.cursor},
     }
 
@@ -235,6 +236,8 @@ def _print_dry(state: StreamState, pages: list[DryPage]) -> None:
     for page in pages:
         for record in page.quarantined:
             output.say(f"quarantined  {record.type} {record.source_id or ''}  {record.reason}")
+        for line in page.log:
+            output.say(f"{line.level}  {line.message}")
     after = pages[-1].checkpoint if pages else state.cursor
     output.say(f"\n{len(pages)} pages: {output.counts(total)}. Nothing was written.")
     output.say(f"checkpoint  {state.cursor} → {after}")

@@ -68,16 +68,24 @@ def list_(
 @platform_options
 @click.argument("run_id", type=int)
 def show(options: Options, run_id: int) -> None:
-    """One run: its pages, its requests, its error."""
+    """One run: its pages, its requests, its error, what it logged."""
 
     async def act(platform: Platform) -> None:
+        from headwater.log_line import LINES_KEPT, LogFilter
+
         run = await _found(platform, run_id)
         pages = await platform.store.pages(run_id)
         requests = await platform.store.requests(run_id)
+        log = list(reversed(await platform.store.log_lines(LogFilter(run_id=run_id), limit=LINES_KEPT)))
         if options.json:
-            output.print_json({"run": run, "pages": pages, "requests": requests})
+            output.print_json({"run": run, "pages": pages, "requests": requests, "log": log})
         else:
             _print_run(run, pages, requests)
+            if log:
+                output.say()
+                output.print_table(
+                    ("logged", "level", "line"), [(one.at, one.level, one.message) for one in log], widest="line"
+                )
 
     with_platform(options, act)
 

@@ -14,14 +14,17 @@ from starlette.routing import Route
 
 from headwater.api.access import Caller, visible_connection
 from headwater.api.endpoint import entry_of, listing, newest
+from headwater.api.logs import said
 from headwater.api.problem import ProblemError, not_found
 from headwater.api.query import Query
 from headwater.api.reveal import delivery_as, rejection_as, reveal
 from headwater.dashboard.address import path
 from headwater.dashboard.connection import head, of_all
 from headwater.dashboard.csv import Table
+from headwater.dashboard.logs import log_values
 from headwater.dashboard.screen import Answer, Screens, finish
 from headwater.delivery import Delivery, DeliveryFilter, DeliveryState
+from headwater.log_line import LogFilter
 from headwater.record import Version
 
 COLUMNS = (
@@ -88,11 +91,12 @@ class _Deliveries:
             raise not_found("delivery") from None
         shown = await reveal(caller, self._store, self._screens.clock, target=f"delivery {found.id}", asked=asked)
         versions = await self._store.versions_of_delivery(found.id)
+        log = await said(self._store, LogFilter(delivery_id=found.id))
         body, is_cut = _text(found.body or b"") if shown else ("", False)
         kept = delivery_as(found, shown=shown)
         values = {
-            "delivery": kept, "steps": steps(found, versions), "versions": versions, "shown": shown, "body": body,
-            "is_cut": is_cut, "may_reveal": caller.may("payloads"),
+            **log_values(log), "delivery": kept, "steps": steps(found, versions), "versions": versions, "shown": shown,
+            "body": body, "is_cut": is_cut, "may_reveal": caller.may("payloads"),
             "command": f"headwater deliveries replay {found.id}",
             "curl": _curl(kept, self._screens.webhook_url(stored)) if shown else "",
             "crumbs": [("Deliveries", "/deliveries"), (found.connection, path("connections", found.connection))],
@@ -105,6 +109,7 @@ class _Deliveries:
             "body": body if shown else None,
             "steps": values["steps"],
             "changes": changed,
+            "log": log,
         }
         return Answer(template="delivery.html", values=values, twin=twin)
 

@@ -13,12 +13,15 @@ from starlette.routing import Route
 
 from headwater.api.access import Caller, visible_connection
 from headwater.api.endpoint import entry_of, listing
+from headwater.api.logs import said
 from headwater.api.problem import ProblemError, not_found
 from headwater.api.query import Query
 from headwater.dashboard.address import path
 from headwater.dashboard.connection import head
 from headwater.dashboard.csv import Table
+from headwater.dashboard.logs import log_values
 from headwater.dashboard.screen import Answer, Screens, finish
+from headwater.log_line import LogFilter
 from headwater.record import QuarantinedRecord
 from headwater.run import PageRow, RequestLog, Run, RunState
 
@@ -81,12 +84,15 @@ def routes(screens: Screens) -> list[Route]:
             )
             if one.run_id == found.id
         ]
-        values = _run_values(found, pages, requests, failed, at=screens.clock.now())
+        log = await said(screens.store, LogFilter(run_id=found.id))
+        values = _run_values(found, pages, requests, failed, at=screens.clock.now()) | log_values(log)
         crumbs = [
             ("Overview", "/"), (stored.key, path("connections", stored.key)),
             ("Runs", path("connections", stored.key, "runs")),
         ]  # fmt: skip
-        twin = entry_of(found) | {"page_list": pages, "requests": requests, "quarantined": [one.id for one in failed]}
+        twin = entry_of(found) | {
+            "page_list": pages, "requests": requests, "log": log, "quarantined": [one.id for one in failed],
+        }  # fmt: skip
         return Answer(template="run.html", values=values | {"crumbs": crumbs}, twin=twin)
 
     return [screens.route("/connections/{key}/runs", runs), screens.route("/runs/{id:int}", run)]

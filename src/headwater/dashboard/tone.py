@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-# The state of a run, a delivery, a backfill, a window or a quarantined record → the status whose mark it borrows.
+# The state of a run, a delivery, a backfill, a window, a quarantined record → the status whose mark it borrows.
 _BORROWED = {
     "succeeded": "fresh",
     "done": "fresh",
@@ -20,6 +20,11 @@ _BORROWED = {
     "ignored": "paused",
     "dropped": "paused",
     "duplicate": "paused",
+    # Levels of a log line.
+    "error": "failing",
+    "warning": "late",
+    "info": "never-ran",
+    "debug": "paused",
 }
 
 

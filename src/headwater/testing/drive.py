@@ -22,6 +22,7 @@ from headwater.http import HttpClients
 from headwater.intention import StoredConnection
 from headwater.invoke import LiveConnection, invocation_for, invoke
 from headwater.jsonvalue import JSONValue
+from headwater.log_line import NewLogLine
 from headwater.project import MANIFEST, Project, load
 from headwater.record import Emission, Quarantined
 from headwater.redaction import Redactor
@@ -47,6 +48,7 @@ class Driven:
     emissions: Sequence[Emission]
     quarantined: Sequence[Quarantined]
     requests: Sequence[RequestLog]
+    log: Sequence[NewLogLine]  # from `info` on
     page: Page | None = None  # of a sync route
     response: Response | None = None  # of a webhook route
     records: Sequence[Mapping[str, JSONValue]] = field(init=False)  # payloads of the emissions, as they would be stored
@@ -257,6 +259,7 @@ def _driven(invocation: Invocation, *, page: Page | None = None, response: Respo
         emissions=invocation.emissions,
         quarantined=invocation.quarantined,
         requests=invocation.requests,
+        log=invocation.log,
         page=page,
         response=response,
     )

@@ -16,7 +16,7 @@ _sql = queries("connections.sql")
 # Tables that grow with the data have no foreign keys, which the hot path would pay for.
 _INGESTED = (
     "records", "versions", "origins", "emission_keys", "populations", "deliveries", "dedupes", "arrivals",
-    "connection_hours", "rejections",
+    "connection_hours", "rejections", "log_lines",
 )  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from headwater.clock import to_micros
 from headwater.delivery import Appended, ClaimedDelivery, DeliveryState, NewDelivery
 from headwater.errors import HeadwaterError, NotFoundError, StoreUnavailableError
 from headwater.intention import CommitResult, DeliveryCommit, DeliveryFailure
+from headwater.stores import log_row
 from headwater.stores.lease import check_claim, parcel_of_delivery
 from headwater.stores.plan import Effects, hour_of
 from headwater.stores.postgres.connections import hold
@@ -35,6 +36,7 @@ from headwater.stores.postgres.database import (
     rows,
 )
 from headwater.stores.postgres.ingest import Batch, prepare
+from headwater.stores.postgres.log_lines import add_log_lines
 from headwater.stores.postgres.numbers import Numbers
 from headwater.stores.postgres.partition import day_of, first_id, make_days
 from headwater.stores.row import as_claim, micros
@@ -113,6 +115,7 @@ async def fail_delivery(db: Connection, failure: DeliveryFailure) -> None:
         error=failure.error,
         traceback=failure.traceback,
     )
+    await add_log_lines(db, log_row.of_delivery(claim, failure.log))
     await execute(
         db,
         _sql["fail_streams"],
@@ -221,6 +224,7 @@ async def _note_finished(db: Connection, finished: Sequence[tuple[DeliveryCommit
             rows=json_text([_finished_row(*pair) for pair in finished]),
         )
         await execute(db, _sql["succeed_streams"], connection_ids=list(last), ats=list(last.values()))
+        await add_log_lines(db, [line for done, _ in finished for line in log_row.of_delivery(done.claim, done.log)])
 
 
 def _finished_row(done: DeliveryCommit, effects: Effects) -> dict[str, Any]:

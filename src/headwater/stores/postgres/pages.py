@@ -19,11 +19,13 @@ from headwater.failpoint import failpoint
 from headwater.intention import REQUESTS_KEPT, CommitResult, PageCommit
 from headwater.record import Counts
 from headwater.run import RequestLog
+from headwater.stores import log_row
 from headwater.stores.lease import REHEARSAL, Guard, admit_page, brake, parcel_of_page
 from headwater.stores.plan import Effects
 from headwater.stores.postgres.connections import hold
 from headwater.stores.postgres.database import Connection, Database, execute, json_text, queries, rows
 from headwater.stores.postgres.ingest import Batch, prepare
+from headwater.stores.postgres.log_lines import add_log_lines
 from headwater.stores.postgres.numbers import Numbers
 
 _sql = queries("pages.sql")
@@ -117,6 +119,7 @@ async def _advance(db: Connection, accepted: Accepted, known: Mapping[int, Guard
             await execute(db, _sql["advance_windows"], rows=json_text(windows))
         for page, _ in accepted:
             await add_requests(db, known[page.ref.run_id], page.requests)
+        await add_log_lines(db, [line for page, _ in accepted for line in log_row.of_run(page.ref, page.log)])
 
 
 def _total(pairs: Accepted) -> dict[str, int]:

@@ -13,6 +13,7 @@ from headwater.errors import StoreUnavailableError
 from headwater.intention import Purged
 from headwater.stores.plan import HOUR_MICROSECONDS
 from headwater.stores.postgres.database import Connection, Database, execute, queries, rows, take_time, value
+from headwater.stores.postgres.log_lines import purge_log_lines
 from headwater.stores.postgres.partition import DAY_MICROSECONDS, TABLES, first_id
 
 PURGE_MAX = 2_000  # rows of a kind in one transaction, so that nobody waits long for a purge
@@ -27,21 +28,25 @@ async def purge(database: Database, *, deliveries_before: datetime, runs_before:
     """See `Store.purge`; in transactions of limited size, so that it may be interrupted and goes on later."""
     before = to_micros(deliveries_before)
     await database.transact(lambda db: _purge_figures(db, before=before, at=to_micros(at)))
-    total = Purged(deliveries=0, runs=0, keys=0)
+    total = Purged()
     for day in await database.read(_days):
         if (day + 1) * DAY_MICROSECONDS <= before:
-            total = _sum(total, await _purge_day(database, day, before=before))
-    some = Purged(deliveries=PURGE_MAX, runs=0, keys=0)
+            total += await _purge_day(database, day, before=before)
+    some = Purged(deliveries=PURGE_MAX)
     rows_before = total.deliveries
     while some.deliveries == PURGE_MAX and total.deliveries - rows_before < ROWS_MAX:
         some = await database.transact(lambda db: _purge_rows(db, before=before))
-        total = _sum(total, some)
+        total += some
     runs = PURGE_MAX
     while runs == PURGE_MAX:
         runs = await database.transact(
             lambda db: execute(db, _sql["purge_runs"], before=to_micros(runs_before), limit=PURGE_MAX)
         )
-        total = _sum(total, Purged(deliveries=0, runs=runs, keys=0))
+        total += Purged(runs=runs)
+    lines = PURGE_MAX
+    while lines >= PURGE_MAX:
+        lines = await database.transact(lambda db: purge_log_lines(db, before=runs_before, limit=PURGE_MAX))
+        total += Purged(log_lines=lines)
     return total
 
 
@@ -54,12 +59,12 @@ async def _purge_day(database: Database, day: int, *, before: int) -> Purged:
     # The keys go first: a dedupe key must not outlive its delivery (Invariant 3).
     keys = await database.transact(lambda db: _forget_day(db, day, before=before))
     if keys is None:
-        return Purged(deliveries=0, runs=0, keys=0)
+        return Purged()
     try:
         deliveries = await database.transact(lambda db: _drop_day(db, day, before=before))
     except StoreUnavailableError:
         deliveries = 0  # the inbox is busy: the next purge drops the day
-    return Purged(deliveries=deliveries, runs=0, keys=keys)
+    return Purged(deliveries=deliveries, keys=keys)
 
 
 async def _forget_day(db: Connection, day: int, *, before: int) -> int | None:
@@ -90,7 +95,7 @@ async def _purge_rows(db: Connection, *, before: int) -> Purged:
     await execute(db, _sql["purge_dedupes"], ids=ids)
     await execute(db, _sql["purge_bodies"], ids=ids)
     await execute(db, _sql["purge_deliveries"], ids=ids)
-    return Purged(deliveries=len(ids), runs=0, keys=keys)
+    return Purged(deliveries=len(ids), keys=keys)
 
 
 async def _purge_figures(db: Connection, *, before: int, at: int) -> None:
@@ -99,7 +104,3 @@ async def _purge_figures(db: Connection, *, before: int, at: int) -> None:
     await execute(db, _sql["purge_rejections"], before=min(before, day))
     await execute(db, _sql["purge_connection_hours"], before=day)
     await execute(db, _sql["purge_stream_hours"], before=day)
-
-
-def _sum(one: Purged, other: Purged) -> Purged:
-    return Purged(deliveries=one.deliveries + other.deliveries, runs=one.runs + other.runs, keys=one.keys + other.keys)

@@ -10,11 +10,13 @@ from headwater.clock import from_micros, to_micros
 from headwater.errors import UsageError
 from headwater.intention import LIST_LIMIT, LIST_LIMIT_MAX, RunEnd
 from headwater.run import PageRow, Priority, RequestLog, Run, RunRef, RunState, Trigger, Window
+from headwater.stores import log_row
 from headwater.stores.lease import check_lease
 from headwater.stores.plan import hour_of
 from headwater.stores.postgres.backfills import settle_backfill
 from headwater.stores.postgres.connections import hold, hold_one, hold_run, hold_stream, pause_connection
 from headwater.stores.postgres.database import Connection, execute, queries, row, rows, value
+from headwater.stores.postgres.log_lines import add_log_lines
 from headwater.stores.postgres.pages import add_requests, guards
 from headwater.stores.row import as_page, as_request, as_run, micros, window_micros
 
@@ -81,6 +83,7 @@ async def finish_run(db: Connection, end: RunEnd) -> None:
         return
     guard = check_lease(guard, end.ref)
     await add_requests(db, guard, end.requests)
+    await add_log_lines(db, log_row.of_run(end.ref, end.log))
     over = end.state is not RunState.RETRYING
     finished = await row(
         db,

@@ -30,6 +30,7 @@ from headwater.stores.postgres import (
     forget,
     grants,
     inbox,
+    log_lines,
     nodes,
     pages,
     quarantine,
@@ -239,6 +240,7 @@ class PostgresStore:
     api_keys = _reads(accounts.api_keys)
     accounts = _reads(accounts.accounts)
 
+    log_lines = _reads(log_lines.log_lines)
     audit = _writes(system.audit)
     audit_log = _reads(system.audit_log)
     add_api_key = _writes(system.add_api_key)

@@ -16,7 +16,7 @@ from headwater.stores.sqlite.database import Row, execute, json_text, queries, r
 
 _sql = queries("connections.sql")
 # Tables that grow with the data have no foreign keys, which the hot path would pay for.
-_INGESTED = ("records", "versions", "origins", "emission_keys", "populations")
+_INGESTED = ("records", "versions", "origins", "emission_keys", "populations", "log_lines")
 
 
 def add_connection(

@@ -16,11 +16,13 @@ from headwater.clock import to_micros
 from headwater.delivery import Appended, ClaimedDelivery, DeliveryState, NewDelivery
 from headwater.errors import HeadwaterError, NotFoundError
 from headwater.intention import DeliveryCommit, DeliveryFailure
+from headwater.stores import log_row
 from headwater.stores.lease import check_claim, parcel_of_delivery
 from headwater.stores.plan import Effects, hour_of
 from headwater.stores.row import as_claim, micros
 from headwater.stores.sqlite.database import execute, json_text, queries, rows, table, value
 from headwater.stores.sqlite.ingest import Batch
+from headwater.stores.sqlite.log_lines import add_log_lines
 from headwater.stores.sqlite.packing import pack_body
 from headwater.stores.sqlite.parcels import commit_together
 
@@ -74,6 +76,7 @@ def fail_delivery(db: apsw.Connection, failure: DeliveryFailure) -> None:
         error=failure.error,
         traceback=failure.traceback,
     )
+    add_log_lines(db, log_row.of_delivery(claim, failure.log))
     execute(
         db,
         _sql["fail_streams"],
@@ -202,6 +205,7 @@ def _note_finished(db: apsw.Connection, finished: Sequence[tuple[DeliveryCommit,
     for done, _ in finished:
         last[done.claim.connection_id] = max(to_micros(done.at), last.get(done.claim.connection_id, 0))
     execute(db, _sql["succeed_streams"], rows=json_text(list(last.items())))
+    add_log_lines(db, [line for done, _ in finished for line in log_row.of_delivery(done.claim, done.log)])
 
 
 def _finished_row(done: DeliveryCommit, effects: Effects) -> tuple[Any, ...]:

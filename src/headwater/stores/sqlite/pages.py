@@ -19,10 +19,12 @@ from headwater.failpoint import failpoint
 from headwater.intention import REQUESTS_KEPT, CommitResult, PageCommit
 from headwater.record import Counts
 from headwater.run import RequestLog
+from headwater.stores import log_row
 from headwater.stores.lease import REHEARSAL, Guard, admit_page, brake, parcel_of_page
 from headwater.stores.plan import Effects
 from headwater.stores.sqlite.database import execute, json_text, queries, savepoint, table
 from headwater.stores.sqlite.ingest import Batch
+from headwater.stores.sqlite.log_lines import add_log_lines
 from headwater.stores.sqlite.parcels import commit_together
 
 _sql = queries("pages.sql")
@@ -126,6 +128,7 @@ def _advance(db: apsw.Connection, accepted: Sequence[tuple[PageCommit, Effects]]
     if windows := [_window_row(pairs) for pairs in runs.values() if pairs[0][0].ref.window_id is not None]:
         execute(db, _sql["advance_windows"], rows=json_text(windows))
     add_requests(db, ((known[page.ref.run_id], page.requests) for page, _ in accepted))
+    add_log_lines(db, [line for page, _ in accepted for line in log_row.of_run(page.ref, page.log)])
 
 
 def _total(pairs: Sequence[tuple[PageCommit, Effects]]) -> tuple[int, ...]:

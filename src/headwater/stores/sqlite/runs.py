@@ -12,12 +12,14 @@ from headwater.clock import to_micros
 from headwater.errors import NotFoundError, UsageError
 from headwater.intention import LIST_LIMIT, LIST_LIMIT_MAX, RunEnd
 from headwater.run import PageRow, Priority, RequestLog, Run, RunRef, RunState, Trigger, Window
+from headwater.stores import log_row
 from headwater.stores.lease import check_lease
 from headwater.stores.plan import hour_of
 from headwater.stores.row import as_page, as_request, as_run, micros, window_micros
 from headwater.stores.sqlite.backfills import settle_backfill
 from headwater.stores.sqlite.connections import pause_connection
 from headwater.stores.sqlite.database import execute, queries, row, rows, value
+from headwater.stores.sqlite.log_lines import add_log_lines
 from headwater.stores.sqlite.pages import add_requests, guards
 
 _sql = queries("runs.sql")
@@ -80,6 +82,7 @@ def finish_run(db: apsw.Connection, end: RunEnd) -> None:
         return
     guard = check_lease(guard, end.ref)
     add_requests(db, [(guard, end.requests)])
+    add_log_lines(db, log_row.of_run(end.ref, end.log))
     over = end.state is not RunState.RETRYING
     execute(
         db,

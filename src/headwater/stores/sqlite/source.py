@@ -43,6 +43,7 @@ _EXPRESSIONS = {
     "dedupes.delivery_id": _NEW_ID.format("id"),
     "origins.delivery_id": _NEW_ID.format("delivery_id"),
     "emission_keys.delivery_id": _NEW_ID.format("delivery_id"),
+    "log_lines.delivery_id": _NEW_ID.format("delivery_id"),
     "quarantine.delivery_id": _NEW_ID.format("delivery_id"),
     "arrivals.connection_id": "t.id",
     "arrivals.last_at": "t.last_delivery_at",

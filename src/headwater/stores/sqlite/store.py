@@ -31,6 +31,7 @@ from headwater.stores.sqlite import (
     forget,
     grants,
     inbox,
+    log_lines,
     pages,
     quarantine,
     records,
@@ -233,6 +234,7 @@ class SQLiteStore:
     api_keys = _reads(accounts.api_keys)
     accounts = _reads(accounts.accounts)
 
+    log_lines = _reads(log_lines.log_lines)
     audit = _writes(system.audit)
     audit_log = _reads(system.audit_log)
     add_api_key = _writes(system.add_api_key)
@@ -298,13 +300,11 @@ class SQLiteStore:
     async def purge(self, *, deliveries_before: datetime, runs_before: datetime) -> Purged:
         """See `Store.purge`; in transactions of `PURGE_MAX` rows, so that it may be interrupted and goes on later."""
         await self._purge_figures(deliveries_before=deliveries_before, at=self._clock.now())
-        total = Purged(deliveries=0, runs=0, keys=0)
+        total = Purged()
         while True:
             some = await self._purge_some(deliveries_before=deliveries_before, runs_before=runs_before)
-            total = Purged(
-                deliveries=total.deliveries + some.deliveries, runs=total.runs + some.runs, keys=total.keys + some.keys
-            )
-            if max(some.deliveries, some.runs) < system.PURGE_MAX:
+            total += some
+            if max(some.deliveries, some.runs, some.log_lines) < system.PURGE_MAX:
                 return total
 
     async def _read(self, work: Callable[[apsw.Connection], Any]) -> Any:

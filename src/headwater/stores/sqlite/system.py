@@ -14,6 +14,7 @@ from headwater.intention import EVERY_ACT, LIST_LIMIT, LIST_LIMIT_MAX, ApiKey, A
 from headwater.stores.plan import HOUR_MICROSECONDS
 from headwater.stores.row import as_api_key, as_audit_entry, micros
 from headwater.stores.sqlite.database import execute, json_text, queries, row, rows, table, value
+from headwater.stores.sqlite.log_lines import purge_log_lines
 
 PURGE_MAX = 2_000  # rows of a kind in one transaction, so that no page waits long for a purge
 _FIGURES_HOURS = 25  # that health may still ask for
@@ -92,7 +93,8 @@ def purge_some(db: apsw.Connection, *, deliveries_before: datetime, runs_before:
     execute(db, _sql["purge_bodies"], ids=ids)
     execute(db, _sql["purge_deliveries"], ids=ids)
     runs = execute(db, _sql["purge_runs"], before=to_micros(runs_before), limit=PURGE_MAX)
-    return Purged(deliveries=len(old), runs=runs, keys=keys)
+    lines = purge_log_lines(db, before=runs_before, limit=PURGE_MAX)
+    return Purged(deliveries=len(old), runs=runs, keys=keys, log_lines=lines)
 
 
 def purge_figures(db: apsw.Connection, *, deliveries_before: datetime, at: datetime) -> None:

@@ -1,0 +1,49 @@
+"""Lines that routes logged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import apsw
+
+from headwater.clock import to_micros
+from headwater.intention import LIST_LIMIT, LIST_LIMIT_MAX
+from headwater.log_line import LINES_KEPT, LINES_OF_CONNECTION_MAX, LogFilter, LogLine
+from headwater.stores.log_row import as_log_line, asked
+from headwater.stores.sqlite.database import execute, json_text, queries, rows
+
+_sql = queries("log_lines.sql")
+
+
+def add_log_lines(db: apsw.Connection, lines: Sequence[Mapping[str, Any]]) -> None:
+    """Keep lines in their order, of each run the newest `LINES_KEPT`."""
+    if not lines:
+        return
+    execute(db, _sql["insert"], rows=json_text(lines))
+    for run_id in {line["run_id"] for line in lines if line["run_id"] is not None}:
+        execute(db, _sql["forget_earlier"], run_id=run_id, kept=LINES_KEPT)
+
+
+def log_lines(
+    db: apsw.Connection, which: LogFilter, *, after: int | None = None, limit: int = LIST_LIMIT
+) -> Sequence[LogLine]:
+    """See `LogStore.log_lines`."""
+    given = {name: pair for name, pair in asked(which).items() if pair[1] is not None}
+    if after is not None:
+        given["after"] = "l.id < {}", after
+    where = "".join(f" AND {text.format(f':{name}')}" for name, (text, _) in given.items())
+    sql = f"{_sql['columns'].rstrip()}{where} ORDER BY l.id DESC LIMIT :limit"
+    wanted = {name: value for name, (_, value) in given.items()}
+    return [as_log_line(found) for found in rows(db, sql, **wanted, limit=min(limit, LIST_LIMIT_MAX))]
+
+
+def purge_log_lines(db: apsw.Connection, *, before: datetime, limit: int) -> int:
+    """Forget lines that are older, and those of a connection beyond its newest; at most `limit` of each, and how many
+    in all.
+    """
+    removed = execute(db, _sql["purge_old"], before=to_micros(before), limit=limit)
+    for one in rows(db, "SELECT id FROM connections"):
+        removed += execute(db, _sql["purge_many"], connection_id=one["id"], kept=LINES_OF_CONNECTION_MAX, limit=limit)
+    return removed
