@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bench_process import HEADWATER, HERE, PYTHON, Row, cpu_seconds, output, printed, process_cpu, row, server
 
-ROWS = ("tick", "idle", "start", "check")
+ROWS = ("tick", "idle", "start", "check", "pages")
 IDLE_SECONDS = 20.0
 PORT = 8797
 
@@ -16,6 +16,7 @@ def measure(folder: Path, _records: int) -> list[Row]:
     """All rows of this family."""
     tick = printed([PYTHON, str(HERE / "cost_tick.py"), "tick.db"], folder=folder)["seconds"]
     check = printed([PYTHON, str(HERE / "cost_check.py"), "project"], folder=folder)["seconds"]
+    pages = printed([PYTHON, str(HERE / "cost_pages.py"), "pages.db"], folder=folder)
     start = cpu_seconds([HEADWATER, "--version"], folder=folder)
     imports = cpu_seconds([PYTHON, "-c", "import click, msgspec"], folder=folder)
     idle = idle_share(folder / "idle")
@@ -28,6 +29,8 @@ def measure(folder: Path, _records: int) -> list[Row]:
             limit=imports, ratio=imports / start, floor=0.5),
         row("check", "300 ms ÷ CPU of checking a 50-stream project, imports apart (seconds)", ours=check, limit=0.3,
             ratio=0.3 / check, floor=1),
+        row("pages", f"100 ms ÷ the slowest page at 1,000 streams and a million records: `{pages['slowest']}` (seconds)",
+            ours=pages["seconds"], limit=0.1, ratio=0.1 / pages["seconds"], floor=1),
     ]  # fmt: skip
 
 

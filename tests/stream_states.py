@@ -2,8 +2,9 @@
 
 from datetime import UTC, datetime, timedelta
 
+from headwater.clock import to_micros
 from headwater.record import Counts
-from headwater.run import Run, RunState, StreamState
+from headwater.run import Run, RunState, StreamState, TickRun
 
 NOON = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
 
@@ -82,3 +83,17 @@ def make_run(scheduled_at, **overrides):
         "traceback": None,
     }
     return Run(**(values | overrides))
+
+
+def make_tick_run(scheduled_at, **overrides):
+    values = {
+        "id": int(scheduled_at.timestamp()),
+        "state": RunState.SUCCEEDED,
+        "attempt": 1,
+        "scheduled_at": scheduled_at,
+        "finished_at": scheduled_at + timedelta(seconds=5),
+        "changed": 1,
+    } | overrides
+    for name in ("scheduled_at", "finished_at"):
+        values[name] = values[name] and to_micros(values[name])
+    return TickRun(**values)

@@ -3,12 +3,12 @@
 import asyncio
 import json
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from datetime import timedelta
 
 import msgspec
 import pytest
 from aiosmtpd.smtp import SMTP
+from msgspec.structs import replace
 from standardwebhooks.webhooks import Webhook
 
 from doors import send, served

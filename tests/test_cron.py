@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headwater.cron import describe, interval_seconds, next_tick, previous_ticks, ticks_between, validate
+from headwater.cron import describe, next_tick, previous_ticks, ticks_around, ticks_between, validate
 from headwater.errors import ConfigError
 
 BERLIN = "Europe/Berlin"
@@ -97,6 +97,19 @@ def test_ticks_between_counts_the_end_and_not_the_start_up_to_its_limit():
     assert ticks_between("*/15 * * * *", "UTC", noon, noon + timedelta(hours=1), limit=100) == 4
     assert ticks_between("*/15 * * * *", "UTC", noon, noon, limit=100) == 0
     assert ticks_between("* * * * *", "UTC", noon, noon + timedelta(days=1), limit=7) == 7
+
+
+def interval_seconds(line, zone, at):
+    last, following, _ = ticks_around(line, zone, at)
+    assert last <= at < following
+    return (following - last).total_seconds()
+
+
+def test_the_ticks_around_an_instant_are_the_last_and_the_two_that_follow():
+    noon = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
+    quarter = timedelta(minutes=15)
+    assert ticks_around("*/15 * * * *", "UTC", noon) == (noon, noon + quarter, noon + 2 * quarter)
+    assert ticks_around("*/15 * * * *", "UTC", noon - timedelta(microseconds=1))[1] == noon
 
 
 def test_the_interval_is_the_gap_around_the_instant():

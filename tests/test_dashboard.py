@@ -2,12 +2,12 @@
 
 import asyncio
 import re
-from dataclasses import replace
 from datetime import timedelta
 from html.parser import HTMLParser
 
 import httpx
 import pytest
+from msgspec.structs import replace
 from starlette.applications import Starlette
 
 from headwater.api.access import Caller, key_guard
@@ -20,7 +20,7 @@ from headwater.record import Counts
 from headwater.run import RunState
 from headwater.testing.clock import FakeClock
 from stored import connect, deliver, dispatch, emit, fail, ingest, open_store, webhook
-from stream_states import NOON, at, make_run, make_state, make_webhook
+from stream_states import NOON, at, make_state, make_tick_run, make_webhook
 
 LINE = "*/15 * * * *"
 REGISTERED = at(0, day=1)
@@ -35,7 +35,7 @@ def states(found):
 
 
 def test_a_missed_tick_is_a_hole_between_the_others():
-    runs = [make_run(at(13, 0)), make_run(at(13, 30))]
+    runs = [make_tick_run(at(13, 0)), make_tick_run(at(13, 30))]
     found = cells(runs, at(13, 59))
     assert [cell.tick for cell in found] == [at(13, 0), at(13, 15), at(13, 30), at(13, 45)]
     assert states(found) == ["ok", "missed", "ok", "missed"]
@@ -44,47 +44,43 @@ def test_a_missed_tick_is_a_hole_between_the_others():
 
 def test_each_end_of_a_run_has_its_own_cell():
     runs = [
-        make_run(at(13, 0), attempt=3),
-        make_run(at(13, 15), state=RunState.FAILED),
-        make_run(at(13, 30), state=RunState.CANCELLED),
-        make_run(at(13, 45), state=RunState.RETRYING, finished_at=None),
+        make_tick_run(at(13, 0), attempt=3),
+        make_tick_run(at(13, 15), state=RunState.FAILED),
+        make_tick_run(at(13, 30), state=RunState.CANCELLED),
+        make_tick_run(at(13, 45), state=RunState.RETRYING, finished_at=None),
     ]
     assert states(cells(runs, at(13, 59))) == ["retried", "failed", "skipped", "running"]
 
 
 def test_a_tick_within_its_grace_is_not_missed_yet():
-    assert states(cells([make_run(at(13, 30))], at(13, 48), count=2)) == ["ok", "none yet"]
+    assert states(cells([make_tick_run(at(13, 30))], at(13, 48), count=2)) == ["ok", "none yet"]
 
 
 def test_ticks_before_the_stream_was_declared_are_no_holes():
-    found = cells([make_run(at(13, 45))], at(13, 59), registered_at=at(13, 40))
+    found = cells([make_tick_run(at(13, 45))], at(13, 59), registered_at=at(13, 40))
     assert states(found) == ["none yet", "none yet", "none yet", "ok"]
 
 
 def test_a_tick_during_a_long_run_is_skipped_not_missed():
-    runs = [make_run(at(13, 0), finished_at=at(13, 40))]
+    runs = [make_tick_run(at(13, 0), finished_at=at(13, 40))]
     assert states(cells(runs, at(13, 59))) == ["ok", "skipped", "skipped", "missed"]
-    going = [make_run(at(13, 0), state=RunState.RUNNING, finished_at=None)]
+    going = [make_tick_run(at(13, 0), state=RunState.RUNNING, finished_at=None)]
     assert states(cells(going, at(13, 59))) == ["running", "skipped", "skipped", "skipped"]
 
 
 def test_an_operators_run_mends_the_tick_before_it():
     runs = [
-        make_run(at(13, 0), state=RunState.FAILED, id=1),
-        make_run(at(13, 7), trigger="operator", id=2),
-        make_run(at(13, 20), trigger="operator", id=3),
+        make_tick_run(at(13, 0), state=RunState.FAILED, id=1),
+        make_tick_run(at(13, 7), id=2),
+        make_tick_run(at(13, 20), id=3),
     ]
     found = cells(runs, at(13, 29), count=2)
     assert states(found) == ["retried", "ok"]
     assert [cell.run_id for cell in found] == [2, 3]
 
 
-def test_a_backfills_runs_do_not_count_as_polls():
-    assert states(cells([make_run(at(13, 45), backfill_id=1)], at(13, 59), count=1)) == ["missed"]
-
-
 def test_the_strip_is_ninety_ticks_and_tells_each_that_did_not_go_well():
-    found = strip(LINE, "UTC", [make_run(at(13, 45))], at(13, 59), registered_at=REGISTERED, grace_seconds=225)
+    found = strip(LINE, "UTC", [make_tick_run(at(13, 45))], at(13, 59), registered_at=REGISTERED, grace_seconds=225)
     picture = strip_picture(found)
     assert len(found) == 90
     assert picture.width == 359
@@ -95,7 +91,7 @@ def test_the_strip_is_ninety_ticks_and_tells_each_that_did_not_go_well():
 
 
 def test_a_tick_that_went_ill_alone_is_told_by_itself():
-    runs = [make_run(at(13, 15)), make_run(at(13, 30), state=RunState.FAILED), make_run(at(13, 45))]
+    runs = [make_tick_run(at(13, 15)), make_tick_run(at(13, 30), state=RunState.FAILED), make_tick_run(at(13, 45))]
     [mark] = strip_picture(cells(runs, at(13, 59), count=3)).marks
     assert (mark.x, mark.width, mark.title) == (4, 4, "10 Mar 2026 13:30:00 UTC: failed")
 
@@ -125,9 +121,12 @@ def reports():
 
 
 def page(filters=None):
+    filters = filters or overview.Filters()
+    found = overview.matching(reports(), filters)
     return overview.overview(
-        reports(), filters or overview.Filters(), at=at(14, 5), connections={}, connector_names={}, strips={}
-    )
+        reports(), filters, shown=overview.page_of(found, filters), matching=len(found), at=at(14, 5), connections={},
+        connector_names={}, strips={},
+    )  # fmt: skip
 
 
 def test_the_worst_connection_comes_first_and_its_worst_stream_at_its_top():
@@ -379,7 +378,14 @@ def test_a_strange_stream_does_not_break_the_page():
     )
     one = report(odd, NOON)
     shown = overview.overview(
-        [one], overview.Filters(), at=NOON, connections={}, connector_names={}, strips={9: cells([], NOON)}
+        [one],
+        overview.Filters(),
+        shown=[one],
+        matching=1,
+        at=NOON,
+        connections={},
+        connector_names={},
+        strips={9: cells([], NOON)},
     )
     text = bytes(
         Pages().render("overview.html", page=shown, product="x", at=shown.at, who=None, reaches=lambda _: False).body

@@ -1,11 +1,11 @@
 """The verdicts: each status at its boundary, and the sentence that an operator reads."""
 
-from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from headwater.health import (
     Status,
@@ -13,6 +13,7 @@ from headwater.health import (
     duration,
     report,
     reports,
+    standing,
     status_counts,
     verdict,
     worst_first,
@@ -287,3 +288,29 @@ def test_a_duration_takes_one_unit(seconds, words):
 def test_worst_first_is_stable_by_name():
     streams = [report(polled(stream=name, last_success_at=at(14)), at(14, 5)) for name in ("b", "a")]
     assert [one.stream for one in worst_first(streams)] == ["a", "b"]
+
+
+instants = st.none() | st.datetimes(datetime(2026, 3, 8), datetime(2026, 3, 11), timezones=st.just(UTC))
+
+
+@given(
+    st.sampled_from(["poll", "webhook", "backfill"]),
+    st.sampled_from(["*/15 * * * *", "0 9 * * 1-5", None]),
+    st.fixed_dictionaries(
+        dict.fromkeys(("last_success_at", "last_attempt_at", "last_delivery_at", "paused_at", "next_tick_at"), instants)
+        | {
+            "expect_within_seconds": st.none() | st.integers(60, 90_000),
+            "consecutive_failures": st.integers(0, 2),
+            "running_state": st.none() | st.sampled_from([RunState.RUNNING, RunState.RETRYING]),
+            "dead": st.integers(0, 1),
+            "pending": st.integers(0, 2),
+            "connection_paused_reason": st.sampled_from([None, None, "The key was revoked."]),
+            "connection_needs_attention": st.booleans(),
+        }
+    ),
+)
+def test_a_standing_is_what_the_verdict_says(mode, schedule, fields):
+    state = make_state(mode=mode, schedule=schedule, timezone="Europe/Berlin", **fields)
+    found, brief = verdict(state, at(12)), standing(state, at(12))
+    assert (brief.status, brief.lag_seconds) == (found.status, found.lag_seconds)
+    assert (brief.id, brief.name, brief.mode, brief.tenant) == (state.id, state.stream, mode, state.tenant)

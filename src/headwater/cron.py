@@ -52,10 +52,16 @@ def ticks_between(line: str, zone: str, start: datetime, end: datetime, *, limit
     return count
 
 
-def interval_seconds(line: str, zone: str, at: datetime) -> float:
-    """Seconds between the two ticks around `at`: what "one interval late" means then and there."""
-    following = next_tick(line, zone, at)
-    return (following - previous_ticks(line, zone, following, 1)[0]).total_seconds()
+def ticks_around(line: str, zone: str, at: datetime) -> tuple[datetime, datetime, datetime]:
+    """The last tick up to `at`, and the two after it, aware UTC."""
+    return _ticks_around(line, zone, at.replace(second=0, microsecond=0))
+
+
+@lru_cache(maxsize=NEXT_REMEMBERED_MAX)
+def _ticks_around(line: str, zone: str, minute: datetime) -> tuple[datetime, datetime, datetime]:
+    following = next_tick(line, zone, minute)
+    (last,) = previous_ticks(line, zone, following, 1)
+    return last, following, next_tick(line, zone, following)
 
 
 @lru_cache(maxsize=NEXT_REMEMBERED_MAX)

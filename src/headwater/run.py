@@ -13,6 +13,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Literal
 
+import msgspec
+
 from headwater.record import Counts
 
 Trigger = Literal["tick", "backfill", "operator"]
@@ -105,6 +107,17 @@ class Run:
     traceback: str | None
 
 
+class TickRun(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run of the schedule, or of an operator, tells of the tick that it was for; a page reads thousands."""
+
+    id: int
+    state: RunState
+    attempt: int
+    scheduled_at: int  # microseconds, as is the next
+    finished_at: int | None
+    changed: int  # records
+
+
 @dataclass(frozen=True, kw_only=True)
 class PageRow:
     """One committed page of a run."""
@@ -131,8 +144,7 @@ class RequestLog:
     note: str = ""  # what the client did about it, such as "waited 2.0 s for Retry-After"
 
 
-@dataclass(frozen=True, kw_only=True)
-class StreamState:
+class StreamState(msgspec.Struct, frozen=True, kw_only=True):
     """A stream of a connection (and of one partition), as stored, with its figures of the last 24 h."""
 
     id: int

@@ -15,7 +15,7 @@ from typing import cast
 
 from headwater.backoff import Backoff
 from headwater.clock import Clock
-from headwater.cron import describe, interval_seconds, next_tick, previous_ticks, ticks_between, validate
+from headwater.cron import describe, next_tick, previous_ticks, ticks_between, validate
 from headwater.engine import Engine, Handler, SharedEngine
 from headwater.errors import ConfigError, StoreUnavailableError
 from headwater.intention import DueStream, TickDecision, TickResult
@@ -27,7 +27,6 @@ __all__ = [
     "Ticker",
     "decide",
     "describe",
-    "interval_seconds",
     "next_tick",
     "previous_ticks",
     "validate",

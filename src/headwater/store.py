@@ -62,6 +62,7 @@ from headwater.run import (
     RunRef,
     RunState,
     StreamState,
+    TickRun,
     Trigger,
     Window,
 )
@@ -252,8 +253,11 @@ class RunStore(Protocol):
         """What a run asked of the provider, first to last; the newest `REQUESTS_KEPT` of each run are kept."""
         ...
 
-    async def runs_between(self, stream_id: int, start: datetime, end: datetime) -> Sequence[Run]:
-        """The runs of a stream scheduled in `[start, end)`, oldest first, at most 1,000: for the strip of ticks."""
+    async def tick_runs(self, since: Mapping[int, datetime], *, until: datetime) -> Mapping[int, Sequence[TickRun]]:
+        """Of each stream id its runs, those of backfills apart, scheduled from its instant on and before `until`.
+
+        Oldest first, at most `LIST_LIMIT_MAX` of a stream; a stream without any is left out.
+        """
         ...
 
 

@@ -30,13 +30,17 @@ def routes(screens: Screens) -> list[Route]:
     async def show(request: Request, caller: Caller) -> Answer:
         filters = _filters(request)
         at = screens.clock.now()
-        reports = health.reports(await screens.store.streams(at=at, tenant=caller.tenant), at)
-        found = matching(reports, filters)
-        cells = await strips(screens.store, page_of(found, filters), at)
+        states = {one.id: one for one in await screens.store.streams(at=at, tenant=caller.tenant)}
+        standings = [health.standing(one, at) for one in states.values()]
+        found = matching(standings, filters)
+        shown = [health.report(states[one.id], at) for one in page_of(found, filters)]
+        cells = await strips(screens.store, shown, at)
         connections = await visible(caller, screens.store)
         page = overview(
-            reports,
+            standings,
             filters,
+            shown=shown,
+            matching=len(found),
             at=at,
             connections=connections,
             connector_names=screens.services.connector_names,
@@ -44,7 +48,8 @@ def routes(screens: Screens) -> list[Route]:
         )
         if caller.tenant is None:
             page = replace(page, warnings=[node.clock_warning for node in await screens.nodes() if node.clock_warning])
-        table = Table(name="streams", columns=COLUMNS, rows=map(row_of, found))
+        rows = (row_of(health.report(states[one.id], at)) for one in found)
+        table = Table(name="streams", columns=COLUMNS, rows=rows)
         return Answer(template="overview.html", values={"page": page, "at": at}, twin=twin(page, cells), table=table)
 
     return [screens.route("/", show)]

@@ -12,7 +12,7 @@ from headwater import health
 from headwater.dashboard.picture import BarPicture, StripPicture, bar_picture, strip_picture
 from headwater.dashboard.strip import Cell, summary
 from headwater.dashboard.tone import tone
-from headwater.health import Status, StreamReport
+from headwater.health import J, Standing, Status, StreamReport
 from headwater.intention import StoredConnection
 
 ROWS_MAX = 50  # streams on one page
@@ -45,7 +45,7 @@ class Filters:
         """Something is hidden."""
         return any((self.status, self.connection, self.tenant, self.mode, self.search))
 
-    def take(self, one: StreamReport, *, any_status: bool = False) -> bool:
+    def take(self, one: Standing, *, any_status: bool = False) -> bool:
         """Whether they let a stream through."""
         return (
             (any_status or self.status in (None, one.status.value))
@@ -110,49 +110,49 @@ class Overview:
         return max(1, -(-self.matching // ROWS_MAX))
 
 
-def matching(reports: Sequence[StreamReport], filters: Filters) -> list[StreamReport]:
+def matching(standings: Iterable[Standing], filters: Filters) -> list[Standing]:
     """The streams that the filters let through, worst connection first, within it worst first."""
-    found = _by_connection(health.worst_first(one for one in reports if filters.take(one)))
+    found = _by_connection(health.worst_first(one for one in standings if filters.take(one)))
     return [one for streams in found.values() for one in streams]
 
 
-def _by_connection(streams: Iterable[StreamReport]) -> dict[str, list[StreamReport]]:
-    found: dict[str, list[StreamReport]] = {}
+def _by_connection(streams: Iterable[J]) -> dict[str, list[J]]:
+    found: dict[str, list[J]] = {}
     for one in streams:
         found.setdefault(one.connection, []).append(one)
     return found
 
 
-def page_of(streams: Sequence[StreamReport], filters: Filters) -> Sequence[StreamReport]:
+def page_of(streams: Sequence[Standing], filters: Filters) -> Sequence[Standing]:
     """The slice of these that the page shows."""
     start = (filters.page - 1) * ROWS_MAX
     return streams[start : start + ROWS_MAX]
 
 
 def overview(
-    reports: Sequence[StreamReport],
+    standings: Sequence[Standing],
     filters: Filters,
     *,
+    shown: Sequence[StreamReport],
+    matching: int,
     at: datetime,
     connections: Mapping[str, StoredConnection],
     connector_names: Mapping[str, str],
     strips: Mapping[int, tuple[Cell, ...]],
 ) -> Overview:
-    """The page for these filters; `strips` are those of the streams that it shows."""
-    found = matching(reports, filters)
-    shown = page_of(found, filters)
-    groups, everything = _by_connection(shown), _by_connection(reports)
+    """The page for these filters: of all streams, those `shown` with their `strips`, of so many that match."""
+    groups, everything = _by_connection(shown), _by_connection(standings)
     return Overview(
         at=at,
-        sentence=_sentence(reports),
+        sentence=_sentence(standings),
         filters=filters,
-        chips=_chips(reports, filters),
+        chips=_chips(standings, filters),
         groups=[_group(key, own, everything[key], connector_names, strips) for key, own in groups.items()],
-        connections=sorted({one.connection for one in reports} | set(connections)),
+        connections=sorted({one.connection for one in standings} | set(connections)),
         tenants=sorted({one.tenant for one in connections.values() if one.tenant is not None}),
         shown=len(shown),
-        matching=len(found),
-        total=len(reports),
+        matching=matching,
+        total=len(standings),
     )
 
 
@@ -188,7 +188,7 @@ def _strip_twin(cells: Sequence[Cell]) -> dict[str, Any] | None:
 def _group(
     key: str,
     own: Sequence[StreamReport],
-    everything: Sequence[StreamReport],
+    everything: Sequence[Standing],
     connector_names: Mapping[str, str],
     strips: Mapping[int, tuple[Cell, ...]],
 ) -> Group:
@@ -218,9 +218,9 @@ def _row(one: StreamReport, cells: tuple[Cell, ...] | None) -> Row:
     )
 
 
-def _chips(reports: Sequence[StreamReport], filters: Filters) -> list[Chip]:
+def _chips(standings: Sequence[Standing], filters: Filters) -> list[Chip]:
     """Every status that a stream has, counted under the other filters; the chosen one even without any."""
-    inside = [one for one in reports if filters.take(one, any_status=True)]
+    inside = [one for one in standings if filters.take(one, any_status=True)]
     counted = health.status_counts(inside)
     chosen = [one for one in Status if one in counted or filters.status == one.value]
     everything = Chip(
@@ -241,14 +241,14 @@ def _chips(reports: Sequence[StreamReport], filters: Filters) -> list[Chip]:
     ]
 
 
-def _sentence(reports: Sequence[StreamReport]) -> str:
-    if not reports:
+def _sentence(standings: Sequence[Standing]) -> str:
+    if not standings:
         return "Nothing is ingested yet."
-    number = len({one.connection for one in reports})
-    counted = health.status_counts(reports)
+    number = len({one.connection for one in standings})
+    counted = health.status_counts(standings)
     head = f"{number} connection ingests" if number == 1 else f"{number} connections ingest"
-    noun = "stream" if len(reports) == 1 else "streams"
+    noun = "stream" if len(standings) == 1 else "streams"
     if set(counted) == {Status.FRESH}:
-        return f"{head} {len(reports)} {noun}, all fresh."
+        return f"{head} {len(standings)} {noun}, all fresh."
     parts = ", ".join(f"{counted[status]} {status}" for status in Status if status in counted)
-    return f"{head} {len(reports)} {noun}: {parts}."
+    return f"{head} {len(standings)} {noun}: {parts}."

@@ -5,13 +5,16 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from operator import attrgetter
+
+import msgspec
 
 from headwater import cron
+from headwater.clock import to_micros
 from headwater.health import StreamReport
-from headwater.run import Run, RunState
+from headwater.run import RunState, TickRun
 from headwater.store import Store
 
 STRIP_TICKS = 90
@@ -30,8 +33,7 @@ class CellState(StrEnum):
     NONE = "none yet"  # before the stream was declared, or still inside its grace
 
 
-@dataclass(frozen=True, kw_only=True)
-class Cell:
+class Cell(msgspec.Struct, frozen=True, kw_only=True):
     """One expected tick."""
 
     tick: datetime
@@ -43,7 +45,7 @@ class Cell:
 def strip(
     line: str,
     zone: str,
-    runs: Sequence[Run],
+    runs: Sequence[TickRun],
     at: datetime,
     *,
     registered_at: datetime,
@@ -56,19 +58,26 @@ def strip(
     ticks speaks for the earlier one where that has no run of its own.
     """
     ticks = cron.previous_ticks(line, zone, at, count)
-    by_tick: list[list[Run]] = [[] for _ in ticks]
-    for run in sorted(runs, key=lambda run: run.id):
-        place = bisect_right(ticks, run.scheduled_at) - 1
-        if place >= 0 and run.backfill_id is None:
+    starts = [to_micros(tick) for tick in ticks]
+    by_tick: list[list[TickRun]] = [[] for _ in ticks]
+    for run in sorted(runs, key=attrgetter("id")):
+        place = bisect_right(starts, run.scheduled_at) - 1
+        if place >= 0:
             by_tick[place].append(run)
+    now, registered = to_micros(at), to_micros(registered_at)
+    waits_from = now - int(grace_seconds * 1_000_000)
     cells = []
-    busy_until: datetime | None = None  # the end of the latest run so far; `at` while it still goes
-    for tick, own in zip(ticks, by_tick, strict=True):
-        was_busy = busy_until is not None and busy_until > tick
-        cells.append(_cell(tick, own, registered_at, was_busy=was_busy, waits=_age(tick, at) <= grace_seconds))
-        for run in own:
-            end = run.finished_at or at
-            busy_until = end if busy_until is None else max(busy_until, end)
+    busy_until = 0  # the end of the latest run so far; `at` while it still goes
+    for tick, start, own in zip(ticks, starts, by_tick, strict=True):
+        if own:
+            run = own[-1] if len(own) == 1 else _last_success(own)
+            cells.append(Cell(tick=tick, state=_state_of(run, own), run_id=run.id, changed=run.changed))
+            busy_until = max(busy_until, *(run.finished_at or now for run in own))
+        elif start >= registered and busy_until > start:
+            cells.append(Cell(tick=tick, state=CellState.SKIPPED))
+        else:
+            is_nothing_yet = start < registered or start >= waits_from
+            cells.append(Cell(tick=tick, state=CellState.NONE if is_nothing_yet else CellState.MISSED))
     return tuple(cells)
 
 
@@ -79,43 +88,34 @@ def summary(cells: Sequence[Cell]) -> str:
     return f"{len(cells)} expected ticks: {parts}." if cells else "No expected tick yet."
 
 
-def _cell(tick: datetime, runs: Sequence[Run], registered_at: datetime, *, was_busy: bool, waits: bool) -> Cell:
-    succeeded = next((run for run in reversed(runs) if run.state is RunState.SUCCEEDED), None)
-    if run := succeeded or (runs[-1] if runs else None):
-        return Cell(tick=tick, state=_state_of(run, runs), run_id=run.id, changed=run.counts.changed)
-    if tick < registered_at:
-        return Cell(tick=tick, state=CellState.NONE)
-    if was_busy:
-        return Cell(tick=tick, state=CellState.SKIPPED)
-    return Cell(tick=tick, state=CellState.NONE if waits else CellState.MISSED)
+def _last_success(runs: Sequence[TickRun]) -> TickRun:
+    """The last one that succeeded, or the last one."""
+    return next((run for run in reversed(runs) if run.state is RunState.SUCCEEDED), runs[-1])
 
 
-def _state_of(run: Run, runs: Sequence[Run]) -> CellState:
+def _state_of(run: TickRun, runs: Sequence[TickRun]) -> CellState:
     if run.state is RunState.SUCCEEDED:
-        failed_before = any(other.state is RunState.FAILED for other in runs)
-        return CellState.RETRIED if run.attempt > 1 or failed_before else CellState.OK
+        has_failed = run.attempt > 1 or (len(runs) > 1 and any(one.state is RunState.FAILED for one in runs))
+        return CellState.RETRIED if has_failed else CellState.OK
     if run.state is RunState.FAILED:
         return CellState.FAILED
     return CellState.SKIPPED if run.state is RunState.CANCELLED else CellState.RUNNING
 
 
-def _age(tick: datetime, at: datetime) -> float:
-    return (at - tick).total_seconds()
-
-
 async def strips(store: Store, streams: Iterable[StreamReport], at: datetime) -> dict[int, tuple[Cell, ...]]:
     """The strip of each poll stream among these, by stream id."""
-    found = {}
-    for one in streams:
-        if one.mode == "poll" and one.schedule:
-            ticks = cron.previous_ticks(one.schedule, one.timezone, at, STRIP_TICKS)
-            runs = await store.runs_between(one.id, ticks[0], at + _INSTANT) if ticks else ()
-            found[one.id] = strip(
-                one.schedule,
-                one.timezone,
-                runs,
-                at,
-                registered_at=one.registered_at,
-                grace_seconds=one.grace_seconds or 0.0,
-            )
-    return found
+    polled = [(one, one.schedule) for one in streams if one.mode == "poll" and one.schedule]
+    ticks = {one.id: cron.previous_ticks(line, one.timezone, at, STRIP_TICKS) for one, line in polled}
+    since = {stream_id: found[0] for stream_id, found in ticks.items() if found}
+    runs = await store.tick_runs(since, until=at + _INSTANT) if since else {}
+    return {
+        one.id: strip(
+            line,
+            one.timezone,
+            runs.get(one.id, ()),
+            at,
+            registered_at=one.registered_at,
+            grace_seconds=one.grace_seconds or 0.0,
+        )
+        for one, line in polled
+    }

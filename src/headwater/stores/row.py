@@ -6,7 +6,7 @@ Instants are microseconds, flags are numbers or truth values, sums may be missin
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -27,6 +27,7 @@ from headwater.run import (
     Run,
     RunState,
     StreamState,
+    TickRun,
     Window,
 )
 
@@ -350,6 +351,26 @@ def as_session_with_account(found: Row) -> tuple[Session, Account]:
 def as_invitation(found: Row) -> Invitation:
     """A link that was not used yet."""
     return Invitation(account_id=found["account_id"], expires_at=from_micros(found["expires_at"]))
+
+
+_RUN_STATES = {state.value: state for state in RunState}
+
+
+def as_tick_runs(found: Iterable[Row]) -> dict[int, list[TickRun]]:
+    """Runs by stream, in the order of their rows."""
+    by_stream: dict[int, list[TickRun]] = {}
+    for one in found:
+        by_stream.setdefault(one["stream_id"], []).append(
+            TickRun(
+                id=one["id"],
+                state=_RUN_STATES[one["state"]],
+                attempt=one["attempt"],
+                scheduled_at=one["scheduled_at"],
+                finished_at=one["finished_at"],
+                changed=one["changed"],
+            )
+        )
+    return by_stream
 
 
 def as_page(found: Row) -> PageRow:

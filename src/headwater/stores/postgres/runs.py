@@ -9,7 +9,7 @@ from typing import Any
 from headwater.clock import from_micros, to_micros
 from headwater.errors import UsageError
 from headwater.intention import LIST_LIMIT, LIST_LIMIT_MAX, RunEnd
-from headwater.run import PageRow, Priority, RequestLog, Run, RunRef, RunState, Trigger, Window
+from headwater.run import PageRow, Priority, RequestLog, Run, RunRef, RunState, TickRun, Trigger, Window
 from headwater.stores import log_row
 from headwater.stores.lease import check_lease
 from headwater.stores.plan import hour_of
@@ -18,7 +18,7 @@ from headwater.stores.postgres.connections import hold, hold_one, hold_run, hold
 from headwater.stores.postgres.database import Connection, execute, queries, row, rows, value
 from headwater.stores.postgres.log_lines import add_log_lines
 from headwater.stores.postgres.pages import add_requests, guards
-from headwater.stores.row import as_page, as_request, as_run, micros, window_micros
+from headwater.stores.row import as_page, as_request, as_run, as_tick_runs, micros, window_micros
 
 _sql = queries("runs.sql")
 _LIVE = (RunState.SCHEDULED, RunState.RUNNING, RunState.RETRYING)
@@ -165,12 +165,13 @@ async def run(db: Connection, run_id: int) -> Run | None:
     return None if found is None else as_run(found)
 
 
-async def runs_between(db: Connection, stream_id: int, start: datetime, end: datetime) -> Sequence[Run]:
-    """See `RunStore.runs_between`."""
-    span = "AND r.stream_id = %(stream_id)s AND r.scheduled_at >= %(start)s AND r.scheduled_at < %(end)s"
-    sql = f"{_sql['run_columns']} {span} ORDER BY r.scheduled_at, r.id LIMIT {LIST_LIMIT_MAX}"
-    found = await rows(db, sql, stream_id=stream_id, start=to_micros(start), end=to_micros(end))
-    return [as_run(one) for one in found]
+async def tick_runs(
+    db: Connection, since: Mapping[int, datetime], *, until: datetime
+) -> Mapping[int, Sequence[TickRun]]:
+    """See `RunStore.tick_runs`."""
+    starts = [to_micros(start) for start in since.values()]
+    asked = {"ids": list(since), "starts": starts, "until": to_micros(until), "limit": LIST_LIMIT_MAX}
+    return as_tick_runs(await rows(db, _sql["tick_runs"], **asked))
 
 
 async def pages(db: Connection, run_id: int) -> Sequence[PageRow]:

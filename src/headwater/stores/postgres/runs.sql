@@ -93,6 +93,16 @@ JOIN connections c ON c.id = r.connection_id
 JOIN streams s ON s.id = r.stream_id
 WHERE true
 
+-- name: tick_runs
+-- Runs of streams since an instant of each, those of backfills apart.
+SELECT r.stream_id, r.id, r.state, r.attempt, r.scheduled_at, r.finished_at,
+    r.created + r.updated + r.deleted AS changed
+FROM unnest(%(ids)s::bigint[], %(starts)s::bigint[]) AS j (stream_id, start) CROSS JOIN LATERAL (
+    SELECT * FROM runs
+    WHERE stream_id = j.stream_id AND scheduled_at >= j.start AND scheduled_at < %(until)s AND backfill_id IS NULL
+    ORDER BY scheduled_at, id LIMIT %(limit)s) r
+ORDER BY r.stream_id, r.scheduled_at, r.id;
+
 -- name: pages
 -- The committed pages of a run.
 SELECT * FROM pages WHERE run_id = %(run_id)s ORDER BY number;

@@ -157,7 +157,7 @@ class PostgresStore:
     run = _reads(runs.run)
     pages = _reads(runs.pages)
     requests = _reads(runs.requests)
-    runs_between = _reads(runs.runs_between)
+    tick_runs = _reads(runs.tick_runs)
     runs = _reads(runs.runs)
 
     add_backfill = _writes(backfills.add_backfill, tells=("runs",))

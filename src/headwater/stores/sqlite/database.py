@@ -77,13 +77,11 @@ def connect_reader(path: str) -> apsw.Connection:
 def rows(db: apsw.Connection, sql: str, **parameters: Any) -> list[Row]:
     """All rows, as dictionaries."""
     cursor = db.execute(sql, parameters)
-    found: list[Row] = []
-    names: list[str] = []
-    for values in cursor:
-        if not names:
-            names = [column[0] for column in cursor.get_description()]
-        found.append(dict(zip(names, values, strict=True)))
-    return found
+    try:
+        names = [column[0] for column in cursor.get_description()]
+    except apsw.ExecutionCompleteError:
+        return []
+    return [dict(zip(names, values, strict=True)) for values in cursor]
 
 
 def row(db: apsw.Connection, sql: str, **parameters: Any) -> Row | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,14 +11,14 @@ import apsw
 from headwater.clock import to_micros
 from headwater.errors import NotFoundError, UsageError
 from headwater.intention import LIST_LIMIT, LIST_LIMIT_MAX, RunEnd
-from headwater.run import PageRow, Priority, RequestLog, Run, RunRef, RunState, Trigger, Window
+from headwater.run import PageRow, Priority, RequestLog, Run, RunRef, RunState, TickRun, Trigger, Window
 from headwater.stores import log_row
 from headwater.stores.lease import check_lease
 from headwater.stores.plan import hour_of
-from headwater.stores.row import as_page, as_request, as_run, micros, window_micros
+from headwater.stores.row import as_page, as_request, as_run, as_tick_runs, micros, window_micros
 from headwater.stores.sqlite.backfills import settle_backfill
 from headwater.stores.sqlite.connections import pause_connection
-from headwater.stores.sqlite.database import execute, queries, row, rows, value
+from headwater.stores.sqlite.database import execute, json_text, queries, row, rows, value
 from headwater.stores.sqlite.log_lines import add_log_lines
 from headwater.stores.sqlite.pages import add_requests, guards
 
@@ -147,12 +147,12 @@ def run(db: apsw.Connection, run_id: int) -> Run | None:
     return None if found is None else as_run(found)
 
 
-def runs_between(db: apsw.Connection, stream_id: int, start: datetime, end: datetime) -> Sequence[Run]:
-    """See `RunStore.runs_between`."""
-    span = "AND r.stream_id = :stream_id AND r.scheduled_at >= :start AND r.scheduled_at < :end"
-    sql = f"{_sql['run_columns']} {span} ORDER BY r.scheduled_at, r.id LIMIT {LIST_LIMIT_MAX}"
-    found = rows(db, sql, stream_id=stream_id, start=to_micros(start), end=to_micros(end))
-    return [as_run(one) for one in found]
+def tick_runs(
+    db: apsw.Connection, since: Mapping[int, datetime], *, until: datetime
+) -> Mapping[int, Sequence[TickRun]]:
+    """See `RunStore.tick_runs`."""
+    asked = json_text([(stream_id, to_micros(start)) for stream_id, start in since.items()])
+    return as_tick_runs(rows(db, _sql["tick_runs"], since=asked, until=to_micros(until), limit=LIST_LIMIT_MAX))
 
 
 def pages(db: apsw.Connection, run_id: int) -> Sequence[PageRow]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from headwater.clock import to_micros
 from headwater.errors import FencedError, NotFoundError, UsageError
 from headwater.run import RequestLog, RunState, Window
 from headwater.testing.clock import START
-from headwater.testing.conformance.world import LEASE_SECONDS, World, at, emission, refused
+from headwater.testing.conformance.world import LEASE_SECONDS, World, at, emission, grave, refused
 
 
 async def one_run_of_a_stream_is_under_way(world: World) -> None:
@@ -215,6 +216,31 @@ async def runs_are_listed_newest_first(world: World) -> None:
     assert len(await store.runs(connection="acme", stream="customers")) == 3
     assert await store.runs(connection="nobody") == []
     assert await store.run(999) is None
-    strip = await store.runs_between(failed.stream_id, at(900), at(901))
-    assert [run.id for run in strip] == [failed.run_id]
-    assert await store.runs_between(failed.stream_id, at(0), at(900)) == []
+
+
+async def runs_of_ticks_are_told_by_stream(world: World) -> None:
+    """Each stream from its own instant on, in the order of their ticks; windows of backfills are none."""
+    await world.connect(streams=("customers", "invoices"))
+    await world.ingest(emission("a", "x"), emission("b", "x"), grave("c"))
+    failed = await world.admit(stream="invoices", now=at(900))
+    await world.end(failed, RunState.FAILED, now=at(901))
+    later = await world.admit(stream="invoices", now=at(960))
+    state = await world.state()
+    await world.store.add_backfill(state.id, span=Window(at(0), at(9)), windows=[Window(at(0), at(9))], at=at(961))
+    await world.tick(at(961))
+    everything = await world.store.tick_runs({state.id: at(0), failed.stream_id: at(0)}, until=at(999))
+    (polled,) = everything[state.id]
+    assert (polled.state, polled.attempt, polled.scheduled_at, polled.changed) == (
+        RunState.SUCCEEDED,
+        1,
+        to_micros(at(0)),
+        3,
+    )
+    assert [(run.id, run.finished_at) for run in everything[failed.stream_id]] == [
+        (failed.run_id, to_micros(at(901))), (later.run_id, None),
+    ]  # fmt: skip
+    some = await world.store.tick_runs({state.id: at(1), failed.stream_id: at(901)}, until=at(960))
+    assert some == {}
+    some = await world.store.tick_runs({failed.stream_id: at(900)}, until=at(960))
+    assert [run.id for run in some[failed.stream_id]] == [failed.run_id]
+    assert await world.store.tick_runs({}, until=at(999)) == {}
