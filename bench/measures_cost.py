@@ -29,7 +29,7 @@ def measure(folder: Path, _records: int) -> list[Row]:
             limit=imports, ratio=imports / start, floor=0.5),
         row("check", "300 ms ÷ CPU of checking a 50-stream project, imports apart (seconds)", ours=check, limit=0.3,
             ratio=0.3 / check, floor=1),
-        row("pages", f"100 ms ÷ the slowest page at 1,000 streams and a million records: `{pages['slowest']}` (seconds)",
+        row("pages", f"100 ms ÷ the slowest page at 1,000 streams and a million records: `{pages['slowest']}` (s)",
             ours=pages["seconds"], limit=0.1, ratio=0.1 / pages["seconds"], floor=1),
     ]  # fmt: skip
 
