@@ -80,6 +80,7 @@ one = st.tuples(
     st.one_of(st.none(), st.sampled_from(["k1", "k2", "k3"])),
 )
 pages = st.lists(st.lists(one, max_size=6), min_size=1, max_size=6)
+cuts = st.sets(st.integers(1, 5))
 
 
 def made(source_id, content, as_of, key):
@@ -92,7 +93,8 @@ def keyed(source_id, content, as_of, key):
     return source_id, content, as_of, None if key is None else f"{key}-{source_id}"
 
 
-async def behaves_as_the_model(world, given_pages, *, pipelined, connection="acme"):
+async def behaves_as_the_model(world, given_pages, *, cuts, connection="acme"):
+    """Pages are given together up to each cut: those that meet are one commit."""
     store, model = world.store, Model()
     await world.connect(connection)
     ref = await world.admit(connection)
@@ -101,10 +103,9 @@ async def behaves_as_the_model(world, given_pages, *, pipelined, connection="acm
         for number, page in enumerate(given_pages, 1)
     ]
     expected = [[model.emit(*keyed(*fields)) for fields in page] for page in given_pages]
-    if pipelined:
-        results = await asyncio.gather(*(store.commit_page(commit) for commit in commits))
-    else:
-        results = [await store.commit_page(commit) for commit in commits]
+    results = []
+    for start, end in itertools.pairwise([0, *sorted(cuts), len(commits)]):
+        results += await asyncio.gather(*(store.commit_page(commit) for commit in commits[start:end]))
     assert [list(result.outcomes) for result in results] == expected
     current = {
         record.source_id: None if record.deleted else name_in(bytes(record.current.payload))
@@ -116,13 +117,13 @@ async def behaves_as_the_model(world, given_pages, *, pipelined, connection="acm
 
 
 @settings(max_examples=60)
-@given(pages, st.booleans())
-def test_random_emissions_come_to_what_the_model_says(given_pages, pipelined):
+@given(pages, cuts)
+def test_random_emissions_come_to_what_the_model_says(given_pages, cuts):
     async def main():
         clock = FakeClock()
         store = SQLiteStore(":memory:", clock)
         await store.open()
-        await behaves_as_the_model(World(store=store, clock=clock), given_pages, pipelined=pipelined)
+        await behaves_as_the_model(World(store=store, clock=clock), given_pages, cuts=cuts)
         await store.close()
 
     asyncio.run(main())
@@ -132,12 +133,12 @@ def test_random_emissions_come_to_the_same_in_postgres(postgres_url):
     numbers = itertools.count()
 
     @settings(max_examples=30)
-    @given(pages, st.booleans())
-    def check(given_pages, pipelined):
+    @given(pages, cuts)
+    def check(given_pages, cuts):
         async def main():
             async with opened(postgres_url) as world:
                 connection = f"c{next(numbers)}"  # the database stays: every example has a connection of its own
-                await behaves_as_the_model(world, given_pages, pipelined=pipelined, connection=connection)
+                await behaves_as_the_model(world, given_pages, cuts=cuts, connection=connection)
 
         asyncio.run(main())
 

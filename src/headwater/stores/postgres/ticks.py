@@ -101,8 +101,9 @@ async def _tick(
             held=held,
         )
         active = [found["id"] for found in busy if found["is_active"]]
+        kept = [found["id"] for found in await rows(db, _sql["kept_streams"], at=now)]
         asked = {"at": now, "per_connection_max": per_connection_max, "limit": max(admit_max, 0), "active": active}
-        waiting = [found["id"] for found in await rows(db, _sql["waiting_runs"], **asked)]
+        waiting = [found["id"] for found in await rows(db, _sql["waiting_runs"], kept=kept, **asked)]
         admitted = await _admit(db, waiting, at=at, lease_seconds=lease_seconds)
     next_due = await value(db, _sql["next_due"], at=now)
     return TickResult(admitted=admitted, started=started, skipped=skipped, next_due_at=instant(next_due))

@@ -105,10 +105,16 @@ FROM (
 WHERE place <= %(per_connection_max)s
 ORDER BY connection_id, place;
 
+-- name: kept_streams
+-- The streams that start nothing now: paused, not declared any more, or asked for silence. They are few.
+SELECT id FROM streams WHERE paused_at IS NOT NULL OR NOT declared
+UNION ALL
+SELECT id FROM streams WHERE blocked_until > %(at)s;
+
 -- name: waiting_runs
 -- The runs that may be admitted now: smaller priority first, connections in turn, none beyond its connection's cap.
--- No more is looked at of a connection than its cap allows. What a run belongs to is looked up by its key: the planner
--- is left no other way, whatever it knows of the tables. None of the connections given is paused.
+-- No more is looked at of a connection than its cap allows; streams that are kept are told apart without a look at each
+-- run's own. None of the connections given is paused.
 SELECT r.id FROM (
     SELECT a.id, coalesce(running.n, 0) AS running FROM unnest(%(active)s::bigint[]) AS a (id)
     LEFT JOIN (SELECT connection_id, count(*) AS n FROM runs WHERE state = 'running' GROUP BY connection_id) running
@@ -118,11 +124,8 @@ CROSS JOIN LATERAL (
     SELECT id, priority, due_at, row_number() OVER (PARTITION BY priority ORDER BY due_at, id) AS turn
     FROM (
         SELECT w.id, w.priority, w.due_at FROM runs w
-        CROSS JOIN LATERAL (
-            SELECT id FROM streams WHERE id = w.stream_id AND paused_at IS NULL AND declared
-                AND (blocked_until IS NULL OR blocked_until <= %(at)s) LIMIT 1
-        ) s
         WHERE w.connection_id = h.id AND w.state IN ('scheduled', 'retrying') AND w.due_at <= %(at)s
+            AND w.stream_id <> ALL(%(kept)s::bigint[])
             AND (w.backfill_id IS NULL OR (SELECT state FROM backfills WHERE id = w.backfill_id) = 'running')
         ORDER BY w.priority, w.due_at, w.id LIMIT greatest(%(per_connection_max)s - h.running, 0)
     ) first

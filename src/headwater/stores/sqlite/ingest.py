@@ -44,13 +44,14 @@ class Batch:
             "move_populations", [(home, self._type_id(t), n) for (home, t), n in self.plan.births().items()]
         )
         self._write_rows("observe_records", self._observed_rows())
-        keys = sorted(
-            pack_key(*key, content, delivery_id=effects.parcel.delivery_id)
+        # Of a key that came twice in the batch, the later word stands.
+        keys = {
+            key: pack_key(*key, content, delivery_id=effects.parcel.delivery_id)
             for effects in self.plan.merged
             for key, content in effects.keys.items()
-        )
+        }
         if keys:
-            execute(self._db, _sql["upsert_keys"], packed=apsw.carray(tuple(keys)))
+            execute(self._db, _sql["upsert_keys"], packed=apsw.carray(tuple(sorted(keys.values()))))
         self._write_figures()
         for effects in self.plan.merged:
             self._set_aside(effects.parcel)

@@ -9,7 +9,7 @@ from headwater.intention import REQUESTS_KEPT
 from headwater.record import Outcome
 from headwater.run import RequestLog
 from headwater.testing.clock import START
-from headwater.testing.conformance.world import World, at, broken, emission, grave, refused
+from headwater.testing.conformance.world import World, at, broken, done, emission, grave, refused
 
 CREATED, UPDATED, UNCHANGED = Outcome.CREATED, Outcome.UPDATED, Outcome.UNCHANGED
 DUPLICATE, STALE, DELETED = Outcome.DUPLICATE, Outcome.STALE, Outcome.DELETED
@@ -315,3 +315,18 @@ async def odd_text_survives(world: World) -> None:
     for one in ids:
         assert (await world.current(one)).source_id == one
     assert {record.source_id for record in await world.store.records()} == set(ids)
+
+
+async def of_a_key_that_comes_twice_in_one_commit_the_later_word_stands(world: World) -> None:
+    """Deletion and creation under one key, dispatched together: what comes next is compared with the creation."""
+    connection = await world.connect()
+    await world.ingest(emission("a", "x", 1))
+    await world.deliver(connection.id, "d1", "d2", "d3", "d4")
+    first, second, third, fourth = sorted(await world.claim(), key=lambda claim: claim.provider_id)
+    results = await world.store.finish_deliveries(
+        [done(first, grave("a", 2, key="evt")), done(second, emission("a", "x", 3, key="evt"))]
+    )
+    assert [result.outcomes for result in results if not isinstance(result, Exception)] == [[DELETED], [CREATED]]
+    assert (await world.store.finish_delivery(done(third, emission("a", "x", 3, key="evt")))).outcomes == [DUPLICATE]
+    assert (await world.store.finish_delivery(done(fourth, grave("a", 4, key="evt")))).outcomes == [DELETED]
+    assert (await world.current("a")).deleted
