@@ -7,21 +7,25 @@ import signal
 import subprocess
 import sys
 import threading
+from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import psycopg
 import pytest
 
+from builders import make_ref
 from engine_worker import LEASE_SECONDS
 from headwater.clock import SystemClock
 from headwater.engines import procrastinate as engine_module
 from headwater.engines.job_table import install
-from headwater.engines.procrastinate import ProcrastinateEngine
+from headwater.engines.procrastinate import ProcrastinateEngine, packed, unpacked
 from headwater.errors import StoreUnavailableError
 from headwater.failpoint import arm, disarm
-from headwater.run import RunState
+from headwater.run import RunState, Window
 from headwater.schedule import Ticker
 from headwater.stores.postgres.store import PostgresStore
 from headwater.testing.clock import FakeClock
@@ -321,3 +325,14 @@ def test_a_worker_that_was_stopped_and_woken_is_fenced_and_drains(postgres_url):
             assert await asyncio.to_thread(first.wait, LIMIT_SECONDS) == 0
 
     asyncio.run(main())
+
+
+def test_a_job_carries_its_run_in_few_bytes_and_whole():
+    at = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
+    plain = make_ref(run_id=12, cursor="c1", checkpoint_at=at)
+    odd = make_ref(cursor='nul \0 "quoted" \u2603', window=Window(at, at + timedelta(days=1)), window_id=7, attempt=3)
+    for ref in (plain, odd):
+        assert unpacked(packed(ref)) == ref
+        named = b64encode(msgspec.msgpack.encode(ref)).decode()  # as the version before wrote it
+        assert unpacked(named) == ref
+    assert len(packed(plain)) < 100

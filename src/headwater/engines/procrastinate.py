@@ -14,6 +14,7 @@ import logging
 from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import fields
 from typing import Any
 
 import msgspec
@@ -66,7 +67,23 @@ _WAITING = "SELECT (args ->> 'run_id')::bigint AS run_id FROM procrastinate_jobs
 _FORGET = "DELETE FROM procrastinate_jobs WHERE status = 'todo' AND (args ->> 'run_id')::bigint = %(run_id)s"
 _BEGUN = "SELECT id FROM procrastinate_jobs WHERE status = 'doing' AND (args ->> 'run_id')::bigint = %(run_id)s"
 
+_FIELDS = tuple(field.name for field in fields(RunRef))
+
 _log = logging.getLogger("headwater.engines.procrastinate")
+
+
+def packed(ref: RunRef) -> str:
+    """A reference as a job carries it: short, for each job's row is passed over again and again until it is vacuumed.
+
+    A cursor may hold what a jsonb cannot, such as NUL, and each quote in it would be escaped three times over.
+    """
+    return b64encode(msgspec.msgpack.encode([getattr(ref, name) for name in _FIELDS])).decode()
+
+
+def unpacked(text: str) -> RunRef:
+    """The reference of `packed`, or of the version before, which wrote its fields' names."""
+    found = msgspec.msgpack.decode(b64decode(text))
+    return msgspec.convert(found if isinstance(found, dict) else dict(zip(_FIELDS, found, strict=True)), RunRef)
 
 
 class ProcrastinateEngine:
@@ -180,7 +197,7 @@ class ProcrastinateEngine:
             return
         task = asyncio.current_task()
         assert task is not None
-        run = msgspec.msgpack.decode(b64decode(ref), type=RunRef)
+        run = unpacked(ref)
         self._running[task] = run
         try:
             await self._handler(run)
@@ -208,9 +225,7 @@ class ProcrastinateEngine:
         return {row["run_id"] for row in await (await db.execute(_SUPERSEDE, given)).fetchall()}
 
     def _job(self, ref: RunRef) -> jobs.Job:
-        # A cursor may hold what a jsonb cannot, such as NUL; and each quote in it would be escaped three times over.
-        text = b64encode(msgspec.msgpack.encode(ref)).decode()
-        given: dict[str, JSONValue] = {"run_id": ref.run_id, "epoch": ref.epoch, "ref": text}
+        given: dict[str, JSONValue] = {"run_id": ref.run_id, "epoch": ref.epoch, "ref": packed(ref)}
         return jobs.Job(
             queue=self._queue, lock=None, queueing_lock=None, task_name=TASK, task_kwargs=given, priority=-ref.priority
         )
