@@ -67,6 +67,12 @@ async def append_deliveries(database: Database, batches: Sequence[Sequence[NewDe
     return [list(islice(appended, len(batch))) for batch in batches]
 
 
+async def is_any_claimable(db: Connection, at: datetime, *, ordered_connections: Sequence[int] = ()) -> bool:
+    """Whether a claim would find something: an idle node asks for this alone."""
+    asked = {"at": to_micros(at), "ordered": list(ordered_connections), "limit": 1}
+    return bool(await prepared(db, _sql["claimable"], **asked))
+
+
 async def claim_deliveries(
     db: Connection,
     at: datetime,

@@ -50,10 +50,12 @@ class Signals:
                     failures = 0
                     for topic in TOPICS:
                         on_topic(topic)
-                    async for word in db.notifies():
-                        for topic in TOPICS:
-                            if topic == word.payload:
-                                on_topic(topic)
+                    while True:
+                        async for word in db.notifies(timeout=0):
+                            for topic in TOPICS:
+                                if topic == word.payload:
+                                    on_topic(topic)
+                        await _readable(db.fileno())
             except (psycopg.Error, StartError, StoreUnavailableError) as error:
                 failures += 1
                 _logger.debug("no word of other nodes is heard: %s", error)
@@ -71,6 +73,19 @@ class Signals:
                 await self._database.read(partial(_notify, topics=topics))
             except StoreUnavailableError:
                 return
+
+
+async def _readable(socket: int) -> None:
+    """Return once there is something to read, or the connection is over.
+
+    The driver's own wait would look ten times a second.
+    """
+    loop, ready = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(socket, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(socket)
 
 
 async def _notify(db: Connection, *, topics: Collection[Topic]) -> None:

@@ -14,7 +14,7 @@ from functools import update_wrapper
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from headwater.clock import Clock
-from headwater.delivery import Appended, NewDelivery
+from headwater.delivery import Appended, ClaimedDelivery, NewDelivery
 from headwater.gather import Gather
 from headwater.intention import CommitResult, DeliveryCommit, Finding, PageCommit, Purged, TypeColumn
 from headwater.node import Node, Topic
@@ -169,7 +169,6 @@ class PostgresStore:
 
     reject_delivery = _writes(deliveries.reject_delivery)
     rejections = _reads(deliveries.rejections)
-    claim_deliveries = _writes(inbox.claim_deliveries)
     fail_delivery = _writes(inbox.fail_delivery)
     replay_deliveries = _writes(deliveries.replay_deliveries, tells=("deliveries",))
     cancel_replay = _writes(deliveries.cancel_replay)
@@ -260,6 +259,20 @@ class PostgresStore:
         if any(not one.duplicate for one in appended):
             self._signals.send("deliveries")
         return appended
+
+    async def claim_deliveries(
+        self, at: datetime, *, limit: int, lease_seconds: float, ordered_connections: Sequence[int] = ()
+    ) -> Sequence[ClaimedDelivery]:
+        """See `DeliveryStore.claim_deliveries`."""
+        if not await self._database.read(
+            lambda db: inbox.is_any_claimable(db, at, ordered_connections=ordered_connections)
+        ):
+            return []
+        return await self._database.transact(
+            lambda db: inbox.claim_deliveries(
+                db, at, limit=limit, lease_seconds=lease_seconds, ordered_connections=ordered_connections
+            )
+        )
 
     async def clock_offset_seconds(self) -> float:
         """See `SharedStore.clock_offset_seconds`."""
