@@ -7,9 +7,10 @@ ARGS ?=
 CYCLES ?= 500
 ACTS ?= 10
 SEEDS ?= 200
+CUTS ?= 20000
 SEED ?=
 
-.PHONY: demo cluster test lint types layers tests test-cluster crash simulate bugs bench docs requirements clean
+.PHONY: demo cluster test lint types layers tests test-cluster crash simulate bugs nightly-power bench docs requirements clean
 
 $(VENV)/.ready: requirements/dev.txt pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
@@ -56,6 +57,9 @@ simulate: $(VENV)/.ready
 
 bugs: $(VENV)/.ready
 	$(BIN)/python tests/simulation/bugs.py $(ARGS)
+
+nightly-power: $(VENV)/.ready
+	$(BIN)/python tests/power/cuts.py $(if $(SEED),--seed $(SEED),--cuts $(CUTS)) $(ARGS)
 
 bench: .venv-bench/.ready
 	.venv-bench/bin/python bench/run.py $(ARGS)

@@ -37,7 +37,7 @@ class SteppedWriter(Writer):
     async def open(self) -> None:
         """See `Writer.open`."""
         self._process = owner()
-        self._db = await asyncio.get_running_loop().run_in_executor(None, self._connect)
+        self._db = await asyncio.get_running_loop().run_in_executor(None, self._opened)
         self._thread = cast("Any", self)  # there is none; the writer only asks whether it was opened
         self._ahead: Operation | None = None
         self._is_called = False

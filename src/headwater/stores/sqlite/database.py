@@ -16,6 +16,7 @@ import msgspec
 
 from headwater.errors import HeadwaterError, StartError, StoreUnavailableError
 from headwater.stores import query
+from headwater.stores.sqlite import write_ahead
 
 MEMORY = ":memory:"
 BUSY_TIMEOUT_MILLISECONDS = 10_000  # another process may hold the write lock for a batch of its own
@@ -49,6 +50,8 @@ def connect_writer(path: str) -> apsw.Connection:
             "This build of apsw has no carray extension.", hint="Install apsw from PyPI, not from the system."
         )
     try:
+        if path != MEMORY:
+            write_ahead.renew(path)
         db = apsw.Connection(path)
         db.set_busy_timeout(BUSY_TIMEOUT_MILLISECONDS)
         db.execute(f"PRAGMA page_size = {PAGE_BYTES}")

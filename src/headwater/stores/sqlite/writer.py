@@ -3,7 +3,8 @@
 submit ──> queue ──> BEGIN ── savepoint each ── COMMIT (fsync) ──> all resolved
 
 While one batch commits the next one gathers. An operation that fails takes back its own savepoint only; a COMMIT that
-fails fails the batch; a file that cannot be written any more breaks the writer for good.
+fails fails the batch; a file that cannot be written any more breaks the writer for good. The log is moved into the file
+between two batches, after the callers were told.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import apsw
 
 from headwater.errors import StoreUnavailableError
 from headwater.failpoint import failpoint
+from headwater.stores.sqlite import database
 from headwater.stores.sqlite.database import is_fatal, savepoint, translated
 
 WAITING_MAX = 20_000  # operations; more are refused
@@ -67,12 +69,13 @@ class Writer:
         self._lock = Lock()
         self._waiting = 0
         self._closing = False
+        self._log_pages = 0
         self._thread: Thread | None = None
         self.broken: str | None = None  # why nothing can be written any more
 
     async def open(self) -> None:
         """Connect and start; what the connecting raises is raised here."""
-        self._db = await asyncio.get_running_loop().run_in_executor(None, self._connect)
+        self._db = await asyncio.get_running_loop().run_in_executor(None, self._opened)
         sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH_INTERVAL_SECONDS))
         self._thread = Thread(target=self._run, name="headwater-writer", daemon=True)
         self._thread.start()
@@ -104,6 +107,26 @@ class Writer:
         if self._waiting >= WAITING_MAX:
             raise StoreUnavailableError(f"More than {WAITING_MAX} operations wait for the store.")
 
+    def _opened(self) -> apsw.Connection:
+        db = self._connect()
+        # In the place of SQLite's own checkpoints, which tell nobody of their errors: of a failed fsync of the file.
+        db.set_wal_hook(self._note_log)
+        return db
+
+    def _note_log(self, db: apsw.Connection, name: str, pages: int) -> int:  # noqa: ARG002  as SQLite calls it
+        self._log_pages = pages
+        return apsw.SQLITE_OK
+
+    def _shorten_log(self) -> None:
+        if self._log_pages < database.WAL_PAGES or self.broken:
+            return
+        self._log_pages = 0
+        try:
+            self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        except apsw.Error as error:
+            if is_fatal(error):
+                self.broken = f"{error} (as the log was moved into the file)"
+
     def _run(self) -> None:
         ahead: Operation | None = None
         closing = False
@@ -120,6 +143,7 @@ class Writer:
         with self._lock:
             self._waiting -= len(batch)
         _resolve_all(batch)
+        self._shorten_log()
         return ahead, closing
 
     def _gather(self, first: Operation) -> tuple[list[Operation], Operation | None, bool]:
