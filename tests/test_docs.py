@@ -80,7 +80,8 @@ def test_the_readmes_connector_passes_its_check(tmp_path):
 def test_the_readmes_make_targets_exist():
     makefile = (ROOT / "Makefile").read_text()
     for page in PAGES:
-        for target in re.findall(r"\bmake (?:-s )?([a-z]+)\b", " ".join(re.findall(r"`[^`]*`", page.read_text()))):
+        code = " ".join(re.findall(r"`[^`]*`", page.read_text()))
+        for target in re.findall(r"\bmake (?:-s )?([a-z]+(?:-[a-z]+)*)\b", code):
             assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"{page.name}: make {target}"
 
 
