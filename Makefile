@@ -65,7 +65,7 @@ bench: .venv-bench/.ready
 	.venv-bench/bin/python bench/run.py $(ARGS)
 
 docs: $(VENV)/.ready
-	$(BIN)/python docs/made.py
+	$(BIN)/python tools/made.py
 
 requirements: $(VENV)/.ready
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade \

@@ -18,10 +18,12 @@ from headwater.clock import SystemClock
 from headwater.config import Config
 from headwater.delivery import DeliveryFilter
 from headwater.errors import ConfigError, NotFoundError, StartError, StoreUnavailableError, UsageError
+from headwater.run import of_partition
 from headwater.testing.answering import SentEvent, answering
 from headwater.testing.drive import delivery_headers
 from headwater.transport import TransportRequest, TransportResponse
 from loopback import API_KEY, WEBHOOK_SECRET, Shop, loopback_shop, shop_project
+from stream_states import make_state
 
 EVENT = SentEvent(body=b'{"id": "e_1", "type": "report.ready", "at": 1767398460, "data": {}}')
 LIMIT_SECONDS = 30
@@ -126,6 +128,15 @@ def test_a_connection_is_named_by_its_key_or_by_its_connector_where_that_has_one
             await platform.find_stream("acme", "customers", "eu")
 
     opened(config_in(tmp_path), act)
+
+
+def test_of_a_stream_with_partitions_one_has_to_be_named():
+    states = [make_state(stream="orders", partition=one) for one in ("eu", "us")]
+    assert of_partition(states, "us") is states[1]
+    with pytest.raises(NotFoundError, match=r"acme orders has partitions\. Say which: eu, us\."):
+        of_partition(states, "")
+    with pytest.raises(NotFoundError, match=r"no partition `usa`\. Did you mean `us`"):
+        of_partition(states, "usa")
 
 
 def test_the_key_file_is_private_and_never_made_anew_beside_secrets(tmp_path: Path, shop: Shop) -> None:

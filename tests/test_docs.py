@@ -1,12 +1,15 @@
 """The documents say what is so: links lead somewhere, commands exist, the README's connector passes its check."""
 
+import importlib
 import re
-import runpy
+from dataclasses import fields
 from pathlib import Path
 
 import click
 import pytest
 
+import headwater
+from headwater.canonical.registry import shipped
 from headwater.check.check import check
 from headwater.cli.main import COMMANDS, root
 
@@ -85,11 +88,29 @@ def test_the_readmes_make_targets_exist():
             assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"{page.name}: make {target}"
 
 
-def test_the_reference_is_made_of_the_code() -> None:
-    made = runpy.run_path(str(ROOT / "docs" / "made.py"))["PAGES"]
+def test_the_reference_is_made_of_the_code(monkeypatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    made = importlib.import_module("made").PAGES
     stale = [page.name for page, make in made.items() if page.read_text() != make()]
     assert stale == [], "`make docs` writes them anew"
     assert all(f"`headwater {name}" in (ROOT / "docs/reference/cli.md").read_text() for name in COMMANDS)
+
+
+def test_the_reference_leaves_no_operation_no_field_and_no_export_out(monkeypatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    told = importlib.import_module("of_api").described()["paths"]
+    page = (ROOT / "docs/reference/api.md").read_text()
+    left = [
+        f"{method.upper()} {path}"
+        for path, methods in told.items()
+        for method in methods
+        if f"### `{method.upper()} {path}`" not in page and not re.fullmatch(r"/acts/[\w.]+/plan", path)
+    ]
+    assert left == []
+    author = "".join((ROOT / f"docs/reference/{name}.md").read_text() for name in ("manifest", "routes"))
+    assert [name for name in headwater.__all__ if name not in author] == []
+    assert all(f"`{one.name}`" in author for one in fields(headwater.Stream))
+    assert all(f"### `{name}`" in (ROOT / "docs/reference/types.md").read_text() for name in shipped())
 
 
 def test_the_changelog_has_an_unreleased_part():

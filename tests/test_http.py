@@ -184,7 +184,7 @@ def test_each_status_becomes_the_error_of_what_happens_next(status, error):
 
 @pytest.mark.parametrize(
     ("body", "said"),
-    [({"message": "m"}, ": m"), ({"error": "e"}, ": e"), ({"error": "e", "error_description": "d"}, ": d"),
+    [({"message": "m"}, ": m."), ({"error": "E!"}, ": E!"), ({"error": "e", "error_description": "d."}, ": d."),
      ({"detail": ["x"]}, "."), ([], "."), (b"<html>", "."), (b"", "."), ({"error": {"code": 4}}, ".")],
 )  # fmt: skip
 def test_an_error_repeats_the_providers_sentence_where_there_is_one(body, said):

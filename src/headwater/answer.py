@@ -86,7 +86,8 @@ def refusal(
     """What an answer outside 2xx means; `name` is the request's method and URL, redacted."""
     wait = retry_after_seconds(headers, now=now)
     said = _said(body)
-    message = f"{name} answered {status}" + (f": {redactor.line(said)[:SAID_CHARACTERS_MAX]}" if said else ".")
+    words = f": {redactor.line(said)[:SAID_CHARACTERS_MAX].strip()}" if said else ""
+    message = f"{name} answered {status}{words}" + ("" if words.endswith((".", "!", "?")) else ".")  # a hint may follow
     detail = redactor.line(body[: 2 * BODY_START_CHARACTERS].decode("utf-8", "replace"))[:BODY_START_CHARACTERS]
     # Some providers say 403 where they mean 429, and show it by these headers.
     is_rate_limit = status == 429 or (status == 403 and wait is not None)

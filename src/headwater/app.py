@@ -25,7 +25,7 @@ from headwater.declaration import declarations
 from headwater.errors import ConfigError, NotFoundError, StartError, UsageError, near_miss
 from headwater.intention import StoredConnection, TypeColumn
 from headwater.project import MANIFEST, Project, discover, retire, shipped_types
-from headwater.run import StreamState
+from headwater.run import StreamState, of_partition
 from headwater.sink import Sink
 from headwater.store import Store
 
@@ -139,13 +139,8 @@ class Platform:
         stored = await self.find_connection(connection or await self._only_connection_with(stream))
         states = await self.store.streams(at=self.clock.now(), connection=stored.key)
         of_key = [one for one in states if one.stream == stream]
-        for one in of_key:
-            if one.partition == partition:
-                return one
         if of_key:
-            names = [one.partition for one in of_key]
-            hint = near_miss(partition, names) or f"It has {', '.join(names[:NAMES_SHOWN_MAX])}."
-            raise NotFoundError(f"The stream {stored.key} {stream} has no partition `{partition}`.", hint=hint)
+            return of_partition(of_key, partition)
         hint = near_miss(stream, {one.stream for one in states})
         raise NotFoundError(f"The connection {stored.key} has no stream `{stream}`.", hint=hint)
 

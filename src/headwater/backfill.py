@@ -14,7 +14,7 @@ from itertools import pairwise
 from headwater.catalog import Connector
 from headwater.engine import Engine
 from headwater.errors import NotFoundError, UsageError, near_miss
-from headwater.run import Backfill, BackfillState, BackfillWindow, StreamState, Window, WindowState
+from headwater.run import Backfill, BackfillState, BackfillWindow, StreamState, Window, WindowState, of_partition
 from headwater.store import Store
 
 WINDOWS_MAX = 10_000
@@ -184,13 +184,6 @@ async def _existing(store: Store, backfill_id: int) -> Backfill:
 
 async def _stream_state(store: Store, *, connection: str, stream: str, partition: str, at: datetime) -> StreamState:
     rows = await store.streams(at=at, connection=connection, stream=stream)
-    for row in rows:
-        if row.partition == partition:
-            return row
     if not rows:
         raise NotFoundError(f"The connection {connection} carries no stream `{stream}`.")
-    partitions = [row.partition for row in rows]
-    raise NotFoundError(
-        f"The stream `{stream}` of {connection} has no partition `{partition}`.",
-        hint=near_miss(partition, partitions) or f"It has: {', '.join(partitions[:20])}.",
-    )
+    return of_partition(rows, partition)

@@ -27,7 +27,7 @@ class Options(TypedDict, total=False):
     """What a request may say besides its method and URL."""
 
     params: Form  # query; nested mappings become `created[gte]`
-    headers: Mapping[str, str]
+    headers: Mapping[str, str]  # in place of those that are sent anyway, such as User-Agent
     json: Any  # body as JSON …
     data: Form  # … or as a form …
     content: bytes | str  # … or as it is

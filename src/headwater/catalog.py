@@ -31,7 +31,7 @@ class Stream:
     """One kind of thing that a connector ingests."""
 
     key: str  # lower-case letters, digits and underscores; the provider's name of the resource
-    mode: Mode = field(kw_only=True)
+    mode: Mode = field(kw_only=True)  # poll: on its schedule; webhook: on each event; backfill: only on demand
     schedule: str | None = field(
         default=None, kw_only=True
     )  # five-field cron line; required for poll, refused elsewhere
@@ -58,7 +58,7 @@ class Stream:
 class Webhooks:
     """Where a provider's deliveries arrive, and what proves them."""
 
-    endpoint: str  # "/webhooks/<provider>": handled by src/api/webhooks/<provider>.py
+    endpoint: str  # `/webhooks/<provider>`: handled by `src/api/webhooks/<provider>.py`
     auth: str  # name of a signature scheme
     secret: str = "webhook_secret"  # noqa: S105  settings field that holds the signing secret
     options: Mapping[str, Any] = field(default_factory=dict)  # of the scheme, such as the header of `hmac_sha256`
@@ -71,18 +71,18 @@ class Connection:
     """How an account of the provider is connected."""
 
     settings: Mapping[str, Any] = field(default_factory=lambda: {"type": "object", "properties": {}})
-    # JSON Schema 2020-12 of an object; `x-secret: true` marks a secret field
-    test: str | None = None  # route below src/api that tries the credentials, such as "setup/test_connection"
+    # a JSON Schema 2020-12 of an object; `x-secret: true` marks a secret field
+    test: str | None = None  # route below `src/api` that tries the credentials, such as `setup/test_connection`
     instructions: str = ""  # shown to the operator beside the form
-    oauth: Mapping[str, Any] | None = None  # how the account authorises us: the fields of `grant.OAuth`
+    oauth: Mapping[str, Any] | None = None  # how the account authorises us: see OAuth
 
 
 @dataclass(frozen=True, kw_only=True)
 class Permissions:
     """What a connector may reach."""
 
-    http: Sequence[str] = ()  # "https://api.stripe.com/*"; "*" stands for any run of characters within host or path
-    # … or "{settings.api_base}/*": the origin that the operator set in that field
+    http: Sequence[str] = ()  # `https://api.stripe.com/*`; `*` stands for any run of characters within host or path
+    # … or `{settings.api_base}/*`: the origin that the operator set in that field
     private: bool = False  # may call private and loopback addresses, for providers on the operator's own network
 
     def patterns(self, settings: Mapping[str, Any]) -> tuple[str, ...]:
@@ -115,14 +115,14 @@ class Permissions:
 class Connector:
     """A connector's manifest: the value named `connector` in `connector.py`."""
 
-    key: str
-    name: str
-    version: str
-    streams: Sequence[Stream]
-    connection: Connection = field(default_factory=Connection)
-    permissions: Permissions = field(default_factory=Permissions)
-    webhooks: Webhooks | None = None
-    description: str = ""
+    key: str  # lower-case letters, digits and underscores; what connections and bundles name it by
+    name: str  # for people
+    version: str  # of the connector; beside it stands the hash of its files
+    streams: Sequence[Stream]  # what it ingests
+    connection: Connection = field(default_factory=Connection)  # settings, secrets, and how they are tried
+    permissions: Permissions = field(default_factory=Permissions)  # hosts that it may call
+    webhooks: Webhooks | None = None  # where its provider's events arrive, and what proves them
+    description: str = ""  # one sentence for the operator
 
     def stream(self, key: str) -> Stream | None:
         """The stream of that key."""

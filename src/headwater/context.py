@@ -73,7 +73,7 @@ def current(what: str) -> Invocation:
     if invocation is None:
         raise OutsideRouteError(
             f"`{what}` is bound to a route being invoked; there is none here.",
-            hint="Call it from a route's `post`, or in a test inside `headwater.testing.invoke`.",
+            hint="Call it from a route's `post`, or in a test by `headwater.testing.drive`.",
         )
     return invocation
 

@@ -28,13 +28,13 @@ _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 class OAuth(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The `oauth` of a manifest's `Connection`: the authorization code grant of RFC 6749 with PKCE (RFC 7636)."""
 
-    authorize_url: _Url  # may begin with `{settings.field}`
-    token_url: _Url
+    authorize_url: _Url  # where the owner says yes; may begin with `{settings.field}`
+    token_url: _Url  # where codes and refresh tokens become access tokens
     client_id: _Name = "client_id"  # the settings field that holds it
     client_secret: _Name | None = "client_secret"  # noqa: S105  the secret field that holds it; None for a public client
-    scopes: tuple[str, ...] = ()
+    scopes: tuple[str, ...] = ()  # what is asked for
     client_auth: Literal["basic", "post"] = "basic"  # how the client proves itself at the token URL
-    pkce: bool = True
+    pkce: bool = True  # send a challenge (S256)
     issuer: str | None = None  # what an `iss` of the callback must be (RFC 9207)
     params: dict[str, str] = msgspec.field(
         default_factory=dict

@@ -7,7 +7,7 @@ scheduled ──> running ──> succeeded
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -15,9 +15,11 @@ from typing import Literal
 
 import msgspec
 
+from headwater.errors import NotFoundError, near_miss
 from headwater.record import Counts
 
 Trigger = Literal["tick", "backfill", "operator"]
+NAMES_SHOWN_MAX = 10
 CURSOR_BYTES_MAX = 64 * 1024
 LEASE_SECONDS = 60.0  # a worker that is silent for so long has lost its run
 
@@ -54,7 +56,7 @@ class Page:
     """What a sync route returns: where to go on, and whether to."""
 
     cursor: str | None = None  # the provider's token for the next page; saved with this page's records
-    has_more: bool = False
+    has_more: bool = False  # whether another page is asked for at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,6 +192,21 @@ class StreamState(msgspec.Struct, frozen=True, kw_only=True):
 
 BackfillState = Literal["running", "paused", "succeeded", "failed", "cancelled"]
 WindowState = Literal["todo", "running", "done", "failed", "cancelled"]
+
+
+def of_partition(states: Sequence[StreamState], partition: str) -> StreamState:
+    """The row of that partition among the rows of one stream of one connection; `NotFoundError` where there is none."""
+    for one in states:
+        if one.partition == partition:
+            return one
+    name, names = f"The stream {states[0].connection} {states[0].stream}", [one.partition for one in states]
+    if not partition:
+        shown = ", ".join(names[:NAMES_SHOWN_MAX])
+        raise NotFoundError(f"{name} has partitions.", hint=f"Say which: {shown}.")
+    if names == [""]:
+        raise NotFoundError(f"{name} has no partition `{partition}`.", hint="It has none at all.")
+    hint = near_miss(partition, names) or f"It has {', '.join(names[:NAMES_SHOWN_MAX])}."
+    raise NotFoundError(f"{name} has no partition `{partition}`.", hint=hint)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ from headwater.clock import Clock
 from headwater.errors import ConflictError, NotFoundError, UsageError, near_miss
 from headwater.intention import StoredConnection
 from headwater.project import Project
-from headwater.run import Backfill, Run, StreamState
+from headwater.run import Backfill, Run, StreamState, of_partition
 from headwater.store import Store
 
 if TYPE_CHECKING:
@@ -118,11 +118,8 @@ class Desk:
         """A declared stream of a connection."""
         stored = await self.connection(connection)
         states = await self.store.streams(at=self.clock.now(), connection=stored.key)
-        for one in states:
-            if one.stream == stream and one.partition == partition:
-                return one
-        if stream in {one.stream for one in states}:
-            raise NotFoundError(f"The stream {stored.key} {stream} has no partition `{partition}`.")
+        if of_key := [one for one in states if one.stream == stream]:
+            return of_partition(of_key, partition)
         hint = near_miss(stream, {one.stream for one in states})
         raise NotFoundError(f"The connection {stored.key} has no stream `{stream}`.", hint=hint)
 

@@ -156,6 +156,13 @@ def duration(seconds: float) -> str:
     return f"{whole // 86_400} d"
 
 
+def counted(count: int, thing: str) -> str:
+    """`1 page`, `2,000 pages`."""
+    from headwater.acts.act import counted as words  # loaded late: asking for help costs nothing
+
+    return words(count, thing)
+
+
 def counts(value: Counts) -> str:
     """`+3 ~1 -0` for what was created, updated and deleted, then whatever else there was."""
     text = f"+{value.created} ~{value.updated} -{value.deleted}"

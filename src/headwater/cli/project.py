@@ -55,9 +55,11 @@ def check(paths: tuple[Path, ...], as_json: bool) -> int:
             output.say(line)
         if not report.errors and report.project is not None:
             connector = report.project.connector
-            output.say(f"{report.path}: {connector.key} {report.project.version}, {len(connector.streams)} streams, ok")
+            streams = output.counted(len(connector.streams), "stream")
+            output.say(f"{report.path}: {connector.key} {report.project.version}, {streams}, ok")
         else:
-            output.note(f"{report.path}: {len(report.errors)} errors. Each code is explained in the documentation.")
+            errors = output.counted(len(report.errors), "error")
+            output.note(f"{report.path}: {errors}. Each code is explained in the documentation.")
     return CHECK_FAILED if failed else 0
 
 

@@ -140,7 +140,8 @@ async def _carried_out(platform: Platform, run_id: int) -> Run:
         with output.progress(f"run {run_id}") as shown:
             while True:
                 found = await _stored(platform, run_id)
-                shown.update(found.pages, None, f"{found.stream}: {found.pages} pages, {found.counts.total} records")
+                pages, records = output.counted(found.pages, "page"), output.counted(found.counts.total, "record")
+                shown.update(found.pages, None, f"{found.stream}: {pages}, {records}")
                 if work is None and found.state not in ("scheduled", "running"):
                     return found
                 if work is not None and work.done():
@@ -162,8 +163,9 @@ async def _stored(platform: Platform, run_id: int) -> Run:
 
 def _tell(ended: Run) -> None:
     seconds = (ended.finished_at - ended.started_at).total_seconds() if ended.finished_at and ended.started_at else 0.0
-    head = f"run {ended.id} of {ended.connection} {ended.stream} {ended.state.value}"
-    output.say(f"{head}: {ended.pages} pages, {output.counts(ended.counts)} in {seconds:.1f} s")
+    name = f"{ended.stream}[{ended.partition}]" if ended.partition else ended.stream
+    head = f"run {ended.id} of {ended.connection} {name} {ended.state.value}"
+    output.say(f"{head}: {output.counted(ended.pages, 'page')}, {output.counts(ended.counts)} in {seconds:.1f} s")
     if ended.error:
         output.note(f"{ended.error_code}: {ended.error}")
     if ended.state == "retrying":
@@ -184,7 +186,7 @@ async def _dry(
             live, state.stream, window=window, pages_limit=pages_limit, partition=state.partition
         ):
             pages.append(page)
-            shown.update(page.number, None, f"{state.stream}: {page.number} pages")
+            shown.update(page.number, None, f"{state.stream}: {output.counted(page.number, 'page')}")
     if options.json:
         output.print_json(_dry_json(state, pages))
     else:
@@ -239,5 +241,5 @@ def _print_dry(state: StreamState, pages: list[DryPage]) -> None:
         for line in page.log:
             output.say(f"{line.level}  {line.message}")
     after = pages[-1].checkpoint if pages else state.cursor
-    output.say(f"\n{len(pages)} pages: {output.counts(total)}. Nothing was written.")
+    output.say(f"\n{output.counted(len(pages), 'page')}: {output.counts(total)}. Nothing was written.")
     output.say(f"checkpoint  {state.cursor} → {after}")

@@ -138,7 +138,7 @@ def _print_run(run: Run, pages: Sequence[PageRow], requests: Sequence[RequestLog
             ("finished", run.finished_at),
             ("next attempt", run.due_at if run.state == "retrying" else None),
             ("records", output.counts(run.counts)),
-            ("checkpoint", f"{run.cursor_before} → {run.cursor_after}"),
+            ("checkpoint", f"{run.cursor_before or '-'} → {run.cursor_after or '-'}"),
             ("connector", run.connector_version),
             ("error", f"{run.error_code}: {run.error}" if run.error else None),
         ]

@@ -1,15 +1,11 @@
-"""The pages of the reference that are made of the code: `make docs` writes them, and a test holds them to it."""
+"""The page of the command line, made of the commands."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import click
-from prometheus_client.core import Metric
 
 from headwater.cli.main import root
-from headwater.metrics import StoreCollector
 
-REFERENCE = Path(__file__).parent / "reference"
 EVERYWHERE = {"config_file", "database", "as_json"}  # told once, at the top
 
 CLI = """\
@@ -24,33 +20,10 @@ family alone lists: `headwater runs` is `headwater runs list`. An unknown word i
 Answers go to stdout, what happens meanwhile to stderr.
 """
 
-METRICS = """\
-# Metrics
-
-Made of the metrics themselves by `make docs`. `GET /metrics` answers in Prometheus' text form, reckoned from the store
-at each scrape: every node of one store shows the same figures, and none is lost with a process. Alert rules and a
-Grafana dashboard made for them are in `deploy/`.
-
-| name | type | what | labels |
-|---|---|---|---|
-"""
-
 
 def cli() -> str:
     """The page of the command line."""
     return "\n".join([CLI, *_command(root, ["headwater"])])
-
-
-def metrics() -> str:
-    """The page of the metrics; those of the process are Prometheus' own."""
-    collector = StoreCollector((), high_water=0, version="")
-    return METRICS + "".join(sorted(_metric(one) for one in collector.collect()))
-
-
-def _metric(one: Metric) -> str:
-    labels = ", ".join(f"`{name}`" for name in getattr(one, "_labelnames", ()))
-    name = f"{one.name}_info" if one.type == "info" else one.name
-    return f"| `{name}` | {one.type} | {one.documentation} | {labels} |\n"
 
 
 def _command(command: click.Command, path: list[str]) -> Iterator[str]:
@@ -77,10 +50,3 @@ def _unfolded(text: str) -> str:
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|")
-
-
-PAGES = {REFERENCE / "cli.md": cli, REFERENCE / "metrics.md": metrics}
-
-if __name__ == "__main__":
-    for page, made in PAGES.items():
-        page.write_text(made())
