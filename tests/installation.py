@@ -167,6 +167,8 @@ async def _manage(world, other):
     )
     note = AuditNote(at=at(502), actor="cli:me", act="accounts.add", target=ODD)
     account = await world.store.add_account(email="ann@x", name=ODD, role="admin", password="", note=note)
+    await world.store.begin_factor(account.id, sealed=ODD)
+    await world.store.confirm_factor(account.id, step=7, recovery=[b"r" * 32], keep=b"", note=note)
     await world.store.add_invitation(b"i" * 32, account_id=account.id, expires_at=at(DAY), note=note)
     await world.store.add_session(
         account.id, hash=SESSION_HASH, address="::1", agent=ODD, replaced=None, forgiven=(), note=note
@@ -220,6 +222,7 @@ async def told(store):
         "audit": await store.audit_log(),
         "key": await store.api_key(KEY_HASH, at=at(600)),
         "accounts": await store.accounts(),
+        "recovery codes": [await store.recovery_codes_left(one.id) for one in await store.accounts()],
         "session": await store.session(SESSION_HASH, created_after=at(0), seen_after=at(0)),
         "invitation": await store.invitation(b"i" * 32, at=at(600)),
     }

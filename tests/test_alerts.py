@@ -18,10 +18,10 @@ from headwater.alert import Alert, AlertRule, Message, Mute, Notification, Subje
 from headwater.alerter import ATTEMPTS_MAX, Alerter, Channels, email, mailer
 from headwater.alerting import weigh
 from headwater.errors import ProviderError, UsageError
-from headwater.health import Status
 from headwater.intention import StreamDeclaration
 from headwater.testing.clock import FakeClock
 from headwater.transport import TransportResponse
+from headwater.verdict import Status
 from loopback import shop_project
 from stored import connect, deliver, dispatch, fail, ingest, open_store, webhook
 from stream_states import NOON

@@ -7,19 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from headwater.health import (
-    Status,
-    connection_summary,
-    duration,
-    report,
-    reports,
-    standing,
-    status_counts,
-    verdict,
-    worst_first,
-)
+from headwater.health import connection_summary, report, reports, standing, status_counts, worst_first
 from headwater.record import Counts
 from headwater.run import RunState
+from headwater.verdict import Status, duration, verdict
 from stream_states import at, make_state, make_webhook
 
 SUCCESS = at(13, 45, 3)

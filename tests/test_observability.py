@@ -13,8 +13,8 @@ from starlette.applications import Starlette
 
 from headwater import metrics
 from headwater.api.access import open_guard
-from headwater.health import Status
 from headwater.testing.clock import FakeClock
+from headwater.verdict import Status
 from stored import connect, deliver, dispatch, emit, ingest, open_store, webhook
 from stream_states import NOON
 

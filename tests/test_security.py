@@ -174,7 +174,7 @@ def test_v3_5_1_a_form_of_another_site_changes_nothing(tmp_path):
     async def act(house):
         browser = await house.person()
         forms = [(path, one) for path, methods in routes_of(house) for one in sorted(methods & UNSAFE)]
-        unguarded = {"/login", "/setup", "/logout"}
+        unguarded = {"/login", "/login/code", "/setup", "/logout"}
         before = await house.acts()
         for path, method in forms:
             for headers in ({}, {"origin": "https://evil.example"}, {"sec-fetch-site": "cross-site"}):

@@ -17,7 +17,8 @@ from doors import (
     visit,
 )
 from every_route import CANARY, ROOT, TEMPLATES, UNSAFE, asks_everything, filled, routes_of
-from headwater import account, password
+from factors import by_code, with_factor
+from headwater import account, password, second_factor
 from headwater.api.session import COOKIE, csrf_of
 from headwater.errors import SignInError, UsageError
 from stored import connect, deliver, emit, ingest, webhook
@@ -289,7 +290,8 @@ def test_v8_2_1_what_one_may_do_is_asked_at_each_function(tmp_path):
         await house.person()
         viewer = await house.person("viewer", "bob@x.y")
         token = csrf_in(await viewer.get("/account"))
-        own = {"/login", "/setup", "/logout", "/account/password", "/account/sessions/end"}
+        own = {"/login", "/login/code", "/setup", "/logout", "/account/password", "/account/sessions/end"}
+        own |= {"/account/factor", "/account/factor/confirm", "/account/factor/codes", "/account/factor/off"}
         own.add("/api/v1/consumers/{name}")  # whoever reads the feed notes how far they came
         tried = 0
         for path, methods in routes_of(house):
@@ -389,5 +391,38 @@ def test_v8_4_1_nothing_crosses_from_one_tenant_to_another(tmp_path):
         assert refused >= 20
         assert [one.state for one in await house.store.runs()] == before
         assert (await house.store.delivery(known["delivery"])).state.value == "pending"
+
+    visit(tmp_path, act)
+
+
+def test_v6_3_3_a_second_factor_keeps_out_whoever_has_the_password_alone(tmp_path):
+    async def act(house):
+        await with_factor(house)
+        thief = house.browser()
+        asked = await sign_in(thief)
+        assert "set-cookie" not in asked.headers
+        for path in ("/", "/accounts", "/api/v1/streams"):
+            assert (await thief.get(path, params={"format": "json"} if path == "/" else {})).status_code in (303, 401)
+
+    visit(tmp_path, act)
+
+
+def test_v6_5_1_a_code_counts_once(tmp_path):
+    async def act(house):
+        _, app, codes = await with_factor(house)
+        for code in (await app.code(), codes[0]):
+            asked = [await sign_in(house.browser()) for _ in range(2)]
+            answers = [await by_code(house.browser(), page, code) for page in asked]
+            assert [one.status_code for one in answers] == [303, 401]
+
+    visit(tmp_path, act)
+
+
+def test_v6_5_5_a_code_is_good_for_a_minute_or_so(tmp_path):
+    async def act(house):
+        _, app, _ = await with_factor(house)
+        code = await app.code()
+        await house.clock.advance(2 * second_factor.STEP_SECONDS + 1)
+        assert (await by_code(house.browser(), await sign_in(house.browser()), code)).status_code == 401
 
     visit(tmp_path, act)

@@ -22,6 +22,7 @@ ROLE_SCOPES: Mapping[Role, frozenset[str]] = {
     "admin": frozenset({"read", "payloads", "operate", "deploy", "admin"}),
 }
 
+NEVER_SHOWN = ("password", "factor")  # fields of an account
 ACCOUNTS_MAX = 1_000
 SESSIONS_MAX = 20  # of an account: the one that was idle longest makes room
 SESSION_SECONDS_MAX = 12 * 3600  # since the login, however busy it is
@@ -49,6 +50,8 @@ class Account:
     created_at: datetime
     disabled_at: datetime | None
     last_login_at: datetime | None
+    factor: str = field(default="", repr=False)  # the sealed secret of its second factor
+    factor_at: datetime | None = None  # since when a code is asked for at a login
 
     @property
     def is_enabled(self) -> bool:
@@ -186,6 +189,60 @@ class AccountStore(Protocol):
 
         None when the invitation is gone; its account's sessions end.
         """
+        ...
+
+    async def begin_factor(self, account_id: int, *, sealed: str) -> None:
+        """Keep the sealed secret of a second factor that is not asked for yet; `ConflictError` where one is."""
+        ...
+
+    async def confirm_factor(
+        self, account_id: int, *, step: int, recovery: Sequence[bytes], keep: bytes, note: AuditNote
+    ) -> None:
+        """Ask for the factor that was begun from now on; with the hashes of recovery codes, and the step just used.
+
+        Ends all sessions but the one of the hash `keep`; `ConflictError` where none was begun, or one is asked for.
+        """
+        ...
+
+    async def use_factor_step(self, account_id: int, step: int) -> bool:
+        """Let the code of a step count; False where it, or a later one, did before."""
+        ...
+
+    async def use_recovery_code(self, account_id: int, hash: bytes, *, note: AuditNote) -> bool:
+        """Use up a recovery code; False where there is none of that hash."""
+        ...
+
+    async def put_recovery_codes(self, account_id: int, hashes: Sequence[bytes], *, note: AuditNote) -> None:
+        """Replace the recovery codes."""
+        ...
+
+    async def recovery_codes_left(self, account_id: int) -> int:
+        """How many are left."""
+        ...
+
+    async def remove_factor(self, account_id: int, *, note: AuditNote) -> bool:
+        """Forget an account's second factor with its recovery codes; False where there was none."""
+        ...
+
+    async def replace_factor(self, account_id: int, old: str, new: str) -> bool:
+        """Swap a sealed secret for the same one under another key, only if the old one still stands."""
+        ...
+
+    async def add_api_key(
+        self,
+        *,
+        name: str,
+        hash: bytes,
+        scopes: Sequence[str],
+        tenant: str | None,
+        at: datetime,
+        expires_at: datetime | None,
+    ) -> ApiKey:
+        """Store the SHA-256 of a key."""
+        ...
+
+    async def api_key(self, hash: bytes, *, at: datetime) -> ApiKey | None:
+        """The unexpired key of that hash."""
         ...
 
     async def api_keys(self) -> Sequence[ApiKey]:

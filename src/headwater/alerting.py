@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 
 from headwater.alert import Alert, AlertChanges, AlertRule, Condition, Message, Mute, Subject, Turn
-from headwater.health import Status, StreamReport
+from headwater.health import StreamReport
+from headwater.verdict import Status
 
 THRESHOLDS: Mapping[Condition, float] = {"dead letters": 0.0, "drift": 0.2, "rejected": 10.0}  # more than that
 OF_CONNECTION: frozenset[Condition] = frozenset({"dead letters", "rejected"})  # told once for all of its streams

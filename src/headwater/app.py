@@ -454,7 +454,8 @@ async def open_key_ring(config: Config, store: Store) -> KeyRing:
 
     if config.key is not None:
         return KeyRing.from_text(config.key)
-    return KeyRing.from_file(config.key_file, create=not await store.all_secrets())
+    is_needed = await store.all_secrets() or any(one.factor for one in await store.accounts())
+    return KeyRing.from_file(config.key_file, create=not is_needed)
 
 
 def project_paths(config: Config) -> list[Path]:

@@ -92,7 +92,7 @@ class Application:
         self._connector_names: dict[str, str] = {}
         self._endpoints: tuple[str, ...] = ()
         self._note_projects()
-        self.door = Door(store=platform.store, clock=platform.clock)
+        self.door = Door(store=platform.store, clock=platform.clock, key_ring=platform.live.key_ring)
         self._pages = Front(
             self._starlette(version), trusted=config.trusted_proxies, public_url=base_url or config.public_url
         )

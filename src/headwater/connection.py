@@ -10,12 +10,14 @@ import secrets as random_tokens
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import Any, Protocol
 
+from headwater.account import AccountStore
 from headwater.catalog import Connector
 from headwater.errors import SettingsError, near_miss
 from headwater.key_ring import KeyRing
 from headwater.redaction import redact
+from headwater.second_factor import factor_aad
 from headwater.store import ConnectionStore
 
 __all__ = ["KeyRing", "Reencrypted", "encrypt_secrets", "endpoint_id", "reencrypt", "secret_aad", "validate_settings"]
@@ -39,10 +41,14 @@ class Reencrypted:
     """What a change of keys came to."""
 
     changed: int
-    unreadable: Sequence[tuple[str, str]]  # connection and field of secrets that no key of the ring decrypts
+    unreadable: Sequence[tuple[str, str]]  # whose and which: secrets that no key of the ring decrypts
 
 
-async def reencrypt(store: ConnectionStore, key_ring: KeyRing) -> Reencrypted:
+class Sealed(ConnectionStore, AccountStore, Protocol):
+    """Whatever holds ciphertexts of the key ring."""
+
+
+async def reencrypt(store: Sealed, key_ring: KeyRing) -> Reencrypted:
     """Bring every stored secret under the newest key; safe while the platform runs, and to repeat.
 
     A secret that is set anew meanwhile is left as it is. Once nothing is unreadable, older keys may be removed.
@@ -62,6 +68,16 @@ async def reencrypt(store: ConnectionStore, key_ring: KeyRing) -> Reencrypted:
         else:
             changes.append((connection_id, stored.field, stored.ciphertext, key_ring.encrypt(plain, aad=aad)))
     changed = await store.replace_ciphertexts(changes) if changes else 0
+    for account in await store.accounts():
+        if not account.factor or key_ring.is_newest(account.factor):
+            continue
+        aad = factor_aad(account.id)
+        try:
+            plain = key_ring.decrypt(account.factor, aad=aad)
+        except SettingsError:
+            unreadable.append((account.email, "second factor"))
+        else:
+            changed += await store.replace_factor(account.id, account.factor, key_ring.encrypt(plain, aad=aad))
     return Reencrypted(changed=changed, unreadable=unreadable)
 
 

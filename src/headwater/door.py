@@ -6,15 +6,18 @@ A login is counted before its password is looked at, and answered alike whether 
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import secrets
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 from hashlib import sha256
 from typing import Any
 
 from headwater import password as passwords
+from headwater import second_factor
 from headwater.account import (
     AGENT_CHARACTERS_MAX,
     EMAIL_CHARACTERS_MAX,
@@ -33,9 +36,10 @@ from headwater.account import (
     Role,
     Session,
 )
-from headwater.clock import Clock
-from headwater.errors import NotFoundError, SignInError, UsageError
+from headwater.clock import Clock, to_micros
+from headwater.errors import NotFoundError, SettingsError, SignInError, UsageError
 from headwater.intention import AuditNote
+from headwater.key_ring import KeyRing
 from headwater.redaction import one_line
 from headwater.store import Store
 
@@ -43,6 +47,9 @@ logger = logging.getLogger("headwater.access")
 
 TOKEN_BYTES = 32
 TOKEN_CHARACTERS_MAX = 64
+TICKET = "login"  # what a ticket is sealed for
+TICKET_SECONDS = 300  # from a password that was right to the code
+TICKET_CHARACTERS_MAX = 1_000
 _EMAIL = re.compile(r"[^@\s\x00-\x1f]+@[^@\s\x00-\x1f]+")
 
 
@@ -68,11 +75,31 @@ def name_of(text: str, email: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CodeAsked:
+    """The password was right: the ticket, with a code of the second factor, opens a session."""
+
+    ticket: str = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewFactor:
+    """What somebody's app needs to take a second factor over; shown once."""
+
+    secret: str = field(repr=False)
+    address: str = field(repr=False)
+    picture: str = field(repr=False)  # SVG
+
+
+@dataclass(frozen=True, kw_only=True)
 class Door:
-    """What pages and commands do with accounts; everything is audited under the name `actor`."""
+    """What pages and commands do with accounts; everything is audited under the name `actor`.
+
+    Without a key ring nobody who has a second factor comes in.
+    """
 
     store: Store
     clock: Clock
+    key_ring: KeyRing | None = None
 
     async def setup_token(self) -> str | None:
         """A token for the first admin, good once and for `SETUP_SECONDS`; None when there is an account."""
@@ -139,18 +166,14 @@ class Door:
 
     async def sign_in(
         self, *, email: str, password: str, address: str, agent: str, replaced: str | None = None
-    ) -> tuple[str, Account]:
-        """The token of a new session. `SignInError` is the same for a wrong password, a wrong email and a disabled one.
+    ) -> tuple[str, Account] | CodeAsked:
+        """The token of a new session, or a ticket where a code is asked for, too. `SignInError` is the same for a wrong
+        password, a wrong email and a disabled one.
 
         The session of the token `replaced` ends: what was known before a login opens nothing after it.
         """
-        at, name = self.clock.now(), email.strip().lower()[:EMAIL_CHARACTERS_MAX]
-        of_account = LoginLimit(subject=f"account {name}", attempts_max=LOGINS_OF_ACCOUNT_MAX)
-        of_address = LoginLimit(subject=f"address {address}", attempts_max=LOGINS_OF_ADDRESS_MAX)
-        until = await self.store.count_login([of_account, of_address], at=at, span_seconds=LOGIN_SECONDS)
-        if until is not None:
-            await self._refuse(name, address, "too many attempts")
-            raise SignInError("There were too many attempts.", retry_after_seconds=(until - at).total_seconds())
+        name = email.strip().lower()[:EMAIL_CHARACTERS_MAX]
+        await self._count(name, address)
         account = await self.store.account(name)
         is_right = await passwords.matches(account.password if account else "", password)
         if account is None or not is_right or not account.is_enabled:
@@ -158,9 +181,78 @@ class Door:
             raise SignInError
         if passwords.is_weak(account.password):
             await self.store.renew_password_hash(account.id, account.password, await passwords.hashed(password))
+        if account.factor_at is not None:
+            return CodeAsked(ticket=self._ticket(account))
         return await self.open_session(
-            account, address=address, agent=agent, replaced=replaced, forgiven=(of_account.subject,)
+            account, address=address, agent=agent, replaced=replaced, forgiven=(_subject(name),)
         )
+
+    async def sign_in_by_code(
+        self, ticket: str, code: str, *, address: str, agent: str, replaced: str | None = None
+    ) -> tuple[str, Account]:
+        """The token of a new session for the ticket of a password that was right, and a code of the second factor.
+
+        `SignInError` for a ticket that is over, and for a code that is wrong or counted before; each counts as a login.
+        """
+        account = await self._of_ticket(ticket)
+        await self._count(account.email, address)
+        if not await self._is_right(account, code):
+            await self._refuse(account.email, address, "wrong code")
+            raise SignInError("This code is not right, or was used before.")
+        return await self.open_session(
+            account, address=address, agent=agent, replaced=replaced, forgiven=(_subject(account.email),)
+        )
+
+    async def begin_factor(self, account: Account, *, password: str, address: str) -> NewFactor:
+        """A second factor for an account's app; it is asked for once `confirm_factor` was given a code of it."""
+        await self._prove(account, password, address=address)
+        secret = second_factor.new_secret()
+        sealed = self._ring().encrypt(secret, aad=second_factor.factor_aad(account.id))
+        await self.store.begin_factor(account.id, sealed=sealed)
+        uri = second_factor.address_of(secret, account.email)
+        return NewFactor(secret=secret, address=uri, picture=second_factor.picture_of(uri))
+
+    async def confirm_factor(self, account: Account, token: str, *, code: str) -> Sequence[str]:
+        """Ask for the factor that was begun from now on; the recovery codes, which nothing shows again.
+
+        Every session ends but that of the token. `UsageError` for a code that is not the app's.
+        """
+        step = second_factor.step_of(self._secret(account), code, self.clock.now()) if account.factor else None
+        if step is None:
+            raise UsageError("This is not the code that the app shows.", hint="Are both clocks right?")
+        codes = second_factor.new_recovery_codes()
+        await self.store.confirm_factor(
+            account.id,
+            step=step,
+            recovery=[second_factor.recovery_hash(one) for one in codes],
+            keep=token_hash(token),
+            note=self._note(account.email, "accounts.factor", account.email),
+        )
+        return codes
+
+    async def renew_recovery_codes(self, account: Account, *, code: str, address: str) -> Sequence[str]:
+        """New recovery codes; those before are good no longer. `UsageError` for a wrong code, counted as a login."""
+        await self._count(account.email, address)
+        if not await self._is_right(account, code):
+            await self._refuse(account.email, address, "wrong code")
+            raise UsageError("This code is not right, or was used before.")
+        codes = second_factor.new_recovery_codes()
+        note = self._note(account.email, "accounts.recovery", account.email)
+        await self.store.put_recovery_codes(account.id, [second_factor.recovery_hash(one) for one in codes], note=note)
+        return codes
+
+    async def turn_factor_off(self, account: Account, *, password: str, code: str, address: str) -> None:
+        """Ask for no second factor any more, for somebody who proves both."""
+        await self._prove(account, password, address=address)
+        if not await self._is_right(account, code):
+            await self._refuse(account.email, address, "wrong code")
+            raise UsageError("This code is not right, or was used before.")
+        await self.reset_factor(account, actor=account.email)
+
+    async def reset_factor(self, account: Account, *, actor: str) -> bool:
+        """Forget somebody's second factor, such as of a phone that is lost; False where there is none."""
+        note = self._note(actor, "accounts.factor_off", account.email)
+        return await self.store.remove_factor(account.id, note=note)
 
     async def open_session(
         self,
@@ -207,14 +299,7 @@ class Door:
 
     async def change_password(self, account: Account, token: str, *, old: str, new: str, address: str) -> None:
         """Replace one's own password; every other session ends. A wrong old one counts as a login that failed."""
-        at = self.clock.now()
-        limit = LoginLimit(subject=f"account {account.email}", attempts_max=LOGINS_OF_ACCOUNT_MAX)
-        until = await self.store.count_login([limit], at=at, span_seconds=LOGIN_SECONDS)
-        if until is not None:
-            raise SignInError("There were too many attempts.", retry_after_seconds=(until - at).total_seconds())
-        if not await passwords.matches(account.password, old):
-            await self._refuse(account.email, address, "wrong")
-            raise UsageError("The password that you have now is another one.")
+        await self._prove(account, old, address=address)
         await self.set_password(account, new, actor=account.email, keep=token)
 
     async def set_password(self, account: Account, new: str, *, actor: str, keep: str | None = None) -> None:
@@ -241,6 +326,59 @@ class Door:
             raise NotFoundError("There is no such account.", hint="`headwater accounts` lists them.")
         return found
 
+    async def _prove(self, account: Account, password: str, *, address: str) -> None:
+        """Once more the password of somebody who is signed in; a wrong one counts as a login that failed."""
+        await self._count(account.email)
+        if not await passwords.matches(account.password, password):
+            await self._refuse(account.email, address, "wrong")
+            raise UsageError("The password that you have now is another one.")
+
+    async def _count(self, email: str, address: str | None = None) -> None:
+        """Count an attempt to sign in; `SignInError` where there were too many."""
+        at = self.clock.now()
+        limits = [LoginLimit(subject=_subject(email), attempts_max=LOGINS_OF_ACCOUNT_MAX)]
+        if address is not None:
+            limits.append(LoginLimit(subject=f"address {address}", attempts_max=LOGINS_OF_ADDRESS_MAX))
+        until = await self.store.count_login(limits, at=at, span_seconds=LOGIN_SECONDS)
+        if until is not None:
+            await self._refuse(email, address or "a session", "too many attempts")
+            raise SignInError("There were too many attempts.", retry_after_seconds=(until - at).total_seconds())
+
+    async def _is_right(self, account: Account, code: str) -> bool:
+        """Whether a code is right, and counts: one of the app once, and a recovery code once."""
+        if account.factor_at is None or len(code) > second_factor.CODE_CHARACTERS_MAX:
+            return False
+        step = second_factor.step_of(self._secret(account), code, self.clock.now())
+        if step is not None:
+            return await self.store.use_factor_step(account.id, step)
+        note = self._note(account.email, "accounts.recovery_used", account.email)
+        return await self.store.use_recovery_code(account.id, second_factor.recovery_hash(code), note=note)
+
+    def _secret(self, account: Account) -> str:
+        return self._ring().decrypt(account.factor, aad=second_factor.factor_aad(account.id))
+
+    def _ring(self) -> KeyRing:
+        if self.key_ring is None:
+            raise UsageError("Second factors are looked after on the pages alone.")
+        return self.key_ring
+
+    def _ticket(self, account: Account) -> str:
+        until = to_micros(self.clock.now() + timedelta(seconds=TICKET_SECONDS))
+        facts = json.dumps([account.email, until, _mark_of(account)])
+        return self._ring().encrypt(facts, aad=TICKET)
+
+    async def _of_ticket(self, ticket: str) -> Account:
+        """Whose password was right; `SignInError` for a ticket that is over, or whose password is another by now."""
+        try:
+            email, until, mark = json.loads(self._ring().decrypt(ticket[:TICKET_CHARACTERS_MAX], aad=TICKET))
+        except SettingsError as error:
+            raise SignInError("This login took too long.", hint="Begin anew.") from error
+        account = await self.store.account(email)
+        is_good = account is not None and account.is_enabled and _mark_of(account) == mark
+        if account is None or not is_good or to_micros(self.clock.now()) > until:
+            raise SignInError("This login took too long.", hint="Begin anew.")
+        return account
+
     async def _refuse(self, email: str, address: str, reason: str) -> None:
         logger.warning("Refused a login as %s from %s: %s.", one_line(email), address, reason)
         detail = {"address": address, "reason": reason}
@@ -255,3 +393,13 @@ class Door:
 
     def _note(self, actor: str, act: str, target: str, detail: dict[str, Any] | None = None) -> AuditNote:
         return AuditNote(at=self.clock.now(), actor=actor, act=act, target=target, detail=detail or {})
+
+
+def _subject(email: str) -> str:
+    """By what the logins of an account are counted."""
+    return f"account {email}"
+
+
+def _mark_of(account: Account) -> str:
+    """What is otherwise as soon as the password is."""
+    return sha256(account.password.encode()).hexdigest()[:16]

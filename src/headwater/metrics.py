@@ -22,9 +22,10 @@ from headwater.api.access import Guard
 from headwater.api.problem import from_error
 from headwater.clock import Clock
 from headwater.errors import HeadwaterError
-from headwater.health import Status, StreamReport
+from headwater.health import StreamReport
 from headwater.record import COUNT_NAMES
 from headwater.store import Store
+from headwater.verdict import Status
 
 STREAM_LABELS = ("connection", "connector", "stream", "partition")
 READY_CONSUMER = "readyz"

@@ -26,7 +26,6 @@ from headwater.grant import GrantStore
 from headwater.intention import (
     EVERY_ACT,
     LIST_LIMIT,
-    ApiKey,
     AuditEntry,
     AuditFilter,
     CommitResult,
@@ -472,23 +471,6 @@ class Store(
         self, which: AuditFilter = EVERY_ACT, *, after: int | None = None, limit: int = LIST_LIMIT
     ) -> Sequence[AuditEntry]:
         """Acts that match, newest first."""
-        ...
-
-    async def add_api_key(
-        self,
-        *,
-        name: str,
-        hash: bytes,
-        scopes: Sequence[str],
-        tenant: str | None,
-        at: datetime,
-        expires_at: datetime | None,
-    ) -> ApiKey:
-        """Store the SHA-256 of a key."""
-        ...
-
-    async def api_key(self, hash: bytes, *, at: datetime) -> ApiKey | None:
-        """The unexpired key of that hash."""
         ...
 
     async def examine(self) -> Sequence[Finding]:

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from headwater.account import ROLE_SCOPES, Account, Role
+from headwater.account import NEVER_SHOWN, ROLE_SCOPES, Account, Role
 from headwater.api.access import Caller, require_all, require_to_give
 from headwater.api.endpoint import Services, endpoint, entry_of, json_response
 from headwater.api.operation import Shape
@@ -17,8 +17,7 @@ from headwater.api.problem import not_found
 from headwater.api.query import Query, json_body
 from headwater.door import Door
 
-SECRET = ("password",)
-ACCOUNT = Shape(kind=Account, without=SECRET, beside={"state": str})
+ACCOUNT = Shape(kind=Account, without=NEVER_SHOWN, beside={"state": str})
 INVITED = Shape(beside={"setup_path": str, "account": ACCOUNT})
 
 
@@ -64,6 +63,10 @@ class AccountResource:
                 services, "POST", f"{one}/end-sessions", self.end_sessions, scope="admin",
                 answer=Shape(beside={"ended": int}),
             ),
+            endpoint(
+                services, "POST", f"{one}/reset-factor", self.reset_factor, scope="admin",
+                answer=Shape(beside={"reset": bool}),
+            ),
         ]  # fmt: skip
 
     async def accounts(self, request: Request, caller: Caller) -> Any:
@@ -107,6 +110,12 @@ class AccountResource:
         """Sign somebody out everywhere."""
         return {"ended": await self._door.end_sessions(await self._named(request, caller), actor=caller.name)}
 
+    async def reset_factor(self, request: Request, caller: Caller) -> Any:
+        """Forget somebody's second factor, such as of a phone that is lost: the password alone lets in again."""
+        account = await self._named(request, caller)
+        require_to_give(caller, ROLE_SCOPES[account.role])
+        return {"reset": await self._door.reset_factor(account, actor=caller.name)}
+
     async def _named(self, request: Request, caller: Caller) -> Account:
         require_all(caller)
         Query(request).done()
@@ -118,7 +127,7 @@ class AccountResource:
 
 
 def _entry(account: Account) -> dict[str, Any]:
-    return {**entry_of(account, without=SECRET), "state": account.state}
+    return {**entry_of(account, without=NEVER_SHOWN), "state": account.state}
 
 
 def _invited(account: Account, token: str) -> dict[str, Any]:

@@ -21,9 +21,10 @@ from headwater.api.endpoint import Services, endpoint, json_response
 from headwater.api.operation import AFTER, CONNECTION, LIMIT, PARTITION, TENANT, Shape, choice
 from headwater.api.problem import not_found
 from headwater.api.query import Query, json_body
-from headwater.health import Status, StreamReport
+from headwater.health import StreamReport
 from headwater.intention import LIST_LIMIT_MAX
 from headwater.run import StreamState
+from headwater.verdict import Status
 
 STREAM_PATH = "/connections/{key}/streams/{stream}"
 

@@ -117,6 +117,24 @@ def enable(options: Options, email: str) -> None:
     _enable(options, email, enabled=True)
 
 
+@accounts.command("reset-factor")
+@platform_options
+@click.argument("email")
+def reset_factor(options: Options, email: str) -> int:
+    """Forget the second factor of an account, such as of a phone that is lost."""
+
+    async def act(platform: Platform) -> int:
+        door = _door(platform)
+        account = await door.named(email)
+        is_done = await door.reset_factor(account, actor=_actor())
+        _say(options, await door.named(email))
+        if not is_done:
+            output.note("It had no second factor.")
+        return 0 if is_done else 1
+
+    return with_platform(options, act)
+
+
 def shown(account: Account) -> dict[str, Any]:
     """An account as lists show it: without its hash."""
     return {
@@ -126,6 +144,7 @@ def shown(account: Account) -> dict[str, Any]:
         "state": account.state,
         "created_at": account.created_at,
         "last_login_at": account.last_login_at,
+        "factor_at": account.factor_at,
     }
 
 

@@ -84,6 +84,7 @@ async def _secrets(platform: Platform) -> list[Finding]:
     from headwater.connection import secret_aad
     from headwater.errors import SettingsError
     from headwater.intention import Finding
+    from headwater.second_factor import factor_aad
 
     keys = {one.id: one.key for one in await platform.store.connections()}
     unreadable = []
@@ -92,6 +93,12 @@ async def _secrets(platform: Platform) -> list[Finding]:
             platform.live.key_ring.decrypt(one.ciphertext, aad=secret_aad(keys[connection_id], one.field))
         except SettingsError:
             unreadable.append(f"{keys[connection_id]} {one.field}")
+    for account in await platform.store.accounts():
+        try:
+            if account.factor:
+                platform.live.key_ring.decrypt(account.factor, aad=factor_aad(account.id))
+        except SettingsError:
+            unreadable.append(f"{account.email} second factor")
     readable = Finding(
         name="secrets",
         ok=not unreadable,

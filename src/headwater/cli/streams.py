@@ -85,7 +85,7 @@ def resume(options: Options, connection: str, stream: str, partition: str) -> No
 
 def _known_status(status: str) -> None:
     from headwater.cli.main import near_miss_error
-    from headwater.health import Status
+    from headwater.verdict import Status
 
     known = [one.value for one in Status]
     if status not in known:

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from headwater.account import INVITATION_SECONDS, ROLE_SCOPES, ROLES, Account
+from headwater.account import INVITATION_SECONDS, NEVER_SHOWN, ROLE_SCOPES, ROLES, Account
 from headwater.api.access import Caller, require_all, require_to_give
 from headwater.api.csrf import form_of
 from headwater.api.endpoint import entry_of
@@ -28,7 +28,10 @@ def routes(screens: Screens) -> list[Route]:
     if screens.door is None:
         return []
     made = _Accounts(screens, screens.door)
-    acts = {"role": made.role, "enabled": made.enabled, "invite": made.invite_again, "sessions/end": made.end_sessions}
+    acts = {
+        "role": made.role, "enabled": made.enabled, "invite": made.invite_again, "sessions/end": made.end_sessions,
+        "factor/reset": made.reset_factor,
+    }  # fmt: skip
     return [
         screens.route("/accounts", made.show, scope="admin"),
         screens.route("/accounts", made.add, scope="admin", methods=["POST"]),
@@ -96,6 +99,13 @@ class _Accounts:
         await self._door.end_sessions(await self._named(request, caller), actor=caller.name)
         return see_other("/accounts")
 
+    async def reset_factor(self, request: Request, caller: Caller) -> Response:
+        """Forget somebody's second factor."""
+        account = await self._named(request, caller)
+        require_to_give(caller, ROLE_SCOPES[account.role])
+        await self._door.reset_factor(account, actor=caller.name)
+        return see_other("/accounts")
+
     async def _named(self, request: Request, caller: Caller) -> Account:
         require_all(caller)
         wanted = request.path_params["account"]
@@ -106,7 +116,7 @@ class _Accounts:
 
     async def _list(self) -> Answer:
         found = await self._door.store.accounts()
-        entries = [{**entry_of(one, without=("password",)), "state": one.state} for one in found]
+        entries = [{**entry_of(one, without=NEVER_SHOWN), "state": one.state} for one in found]
         values: dict[str, Any] = {
             "accounts": entries, "roles": ROLES, "link": None, "invited": None, "problem": "", "email": "",
             "name": "", "role": "viewer", "hours": INVITATION_SECONDS // 3600,

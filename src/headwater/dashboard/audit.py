@@ -25,6 +25,8 @@ FAMILIES = (
 _WORDS = {
     "accounts.setup": "became the first admin", "accounts.add": "added an account",
     "accounts.invite": "made a link for", "accounts.accept": "set a first password",
+    "accounts.factor": "set a second factor of", "accounts.factor_off": "took the second factor from",
+    "accounts.recovery": "made recovery codes for", "accounts.recovery_used": "used a recovery code of",
     "accounts.password": "set a new password", "accounts.role": "changed the role", "accounts.disable": "disabled",
     "accounts.enable": "enabled", "sessions.begin": "signed in", "connections.add": "connected",
     "connections.remove": "removed", "connections.set": "changed settings of",

@@ -15,7 +15,8 @@ from headwater.dashboard.csv import Table
 from headwater.dashboard.overview import Filters, matching, overview, page_of, twin
 from headwater.dashboard.screen import Answer, Screens, finish
 from headwater.dashboard.strip import strips
-from headwater.health import Status, StreamReport
+from headwater.health import StreamReport
+from headwater.verdict import Status
 
 PAGE_MAX = 10_000
 COLUMNS = (

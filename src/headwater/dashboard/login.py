@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from headwater.account import Account, Session
+from headwater.account import NEVER_SHOWN, Account, Session
 from headwater.api.access import Caller, refuse_cross_site
 from headwater.api.csrf import form_of
 from headwater.api.endpoint import entry_of
@@ -18,10 +18,15 @@ from headwater.api.query import Query
 from headwater.api.session import address_of, forget_cookie, require_private, set_cookie, token_of
 from headwater.dashboard.page import SECURITY_HEADERS
 from headwater.dashboard.screen import Answer, Screens, finish
-from headwater.door import Door
-from headwater.errors import HeadwaterError, NotFoundError, SignInError, UsageError
+from headwater.door import CodeAsked, Door
+from headwater.errors import ConflictError, HeadwaterError, NotFoundError, SignInError, UsageError
 
 NEXT_CHARACTERS_MAX = 2_000
+DONE = {
+    "password": "The password is another one now; every other session has ended.",
+    "factor": "From now on a login asks for a code, too; every other session has ended.",
+    "off": "A login asks for the password alone.",
+}
 
 
 def routes(screens: Screens) -> list[Route]:
@@ -33,11 +38,16 @@ def routes(screens: Screens) -> list[Route]:
     return [
         Route("/login", made.unguarded(made.login), methods=["GET"]),
         Route("/login", made.unguarded(made.sign_in), methods=["POST"]),
+        Route("/login/code", made.unguarded(made.sign_in_by_code), methods=["POST"]),
         Route("/setup", made.unguarded(made.setup), methods=["GET"]),
         Route("/setup", made.unguarded(made.accept), methods=["POST"]),
         Route("/logout", made.unguarded(made.sign_out), methods=["POST"]),
         screens.route("/account", made.account),
         screens.route("/account/password", made.change_password, methods=["POST"]),
+        screens.route("/account/factor", made.begin_factor, methods=["POST"]),
+        screens.route("/account/factor/confirm", made.confirm_factor, methods=["POST"]),
+        screens.route("/account/factor/codes", made.renew_codes, methods=["POST"]),
+        screens.route("/account/factor/off", made.turn_factor_off, methods=["POST"]),
         screens.route("/account/sessions/end", made.end_sessions, methods=["POST"]),
     ]
 
@@ -86,23 +96,32 @@ class _Pages:
         wanted = safe_next(form.get("next", "/"))
         email = form.get("email", "")
         try:
-            token, _ = await self._door.sign_in(
-                email=email,
-                password=form.get("password", ""),
-                address=address_of(request),
-                agent=request.headers.get("user-agent", ""),
-                replaced=token_of(request),
-            )
+            found = await self._door.sign_in(email=email, password=form.get("password", ""), **_browser(request))
         except SignInError as error:
-            values: dict[str, Any] = {"next": wanted, "email": email, "problem": _words(error), "has_account": True}
-            status = 429 if error.retry_after_seconds else 401
-            page = self._screens.render(request, "login.html", status=status, **values)
-            if error.retry_after_seconds:
-                page.headers["Retry-After"] = str(int(error.retry_after_seconds) + 1)
-            return page
-        answer = see_other(wanted)
-        set_cookie(request, answer, token)
-        return answer
+            values = {"next": wanted, "email": email, "problem": _words(error), "has_account": True}
+            return self._refused(request, "login.html", error, values)
+        if isinstance(found, CodeAsked):
+            return self._screens.render(request, "code.html", next=wanted, ticket=found.ticket, problem="")
+        return _signed_in(request, found[0], wanted)
+
+    async def sign_in_by_code(self, request: Request) -> Response:
+        """The second half of a login; the form again where the code is refused."""
+        require_private(request)
+        form = await form_of(request)
+        wanted, ticket = safe_next(form.get("next", "/")), form.get("ticket", "")
+        try:
+            token, _ = await self._door.sign_in_by_code(ticket, form.get("code", ""), **_browser(request))
+        except SignInError as error:
+            values = {"next": wanted, "ticket": ticket, "problem": _words(error)}
+            return self._refused(request, "code.html", error, values)
+        return _signed_in(request, token, wanted)
+
+    def _refused(self, request: Request, template: str, error: SignInError, values: Mapping[str, Any]) -> Response:
+        status = 429 if error.retry_after_seconds else 401
+        page = self._screens.render(request, template, status=status, **values)
+        if error.retry_after_seconds:
+            page.headers["Retry-After"] = str(int(error.retry_after_seconds) + 1)
+        return page
 
     async def setup(self, request: Request) -> Response:
         """The page that an invitation leads to."""
@@ -123,15 +142,10 @@ class _Pages:
             made = await self._door.accept(token, email=email, name=name, password=form.get("password", ""))
         except UsageError as error:
             return self._setup_page(request, token, account, problem=str(error), email=email, name=name, status=422)
-        session, _ = await self._door.open_session(
-            made,
-            address=address_of(request),
-            agent=request.headers.get("user-agent", ""),
-            replaced=token_of(request),
-        )
-        answer = see_other("/")
-        set_cookie(request, answer, session)
-        return answer
+        if made.factor_at is not None:  # a link replaces a password that was forgotten, not the second factor
+            return see_other("/login")
+        session, _ = await self._door.open_session(made, **_browser(request))
+        return _signed_in(request, session, "/")
 
     async def sign_out(self, request: Request) -> Response:
         """The session ends here and in the store."""
@@ -147,7 +161,7 @@ class _Pages:
     async def account(self, request: Request, caller: Caller) -> Answer:
         """Oneself: name, role, password, sessions."""
         query = Query(request)
-        done = query.choice("done", ("password",))
+        done = query.choice("done", tuple(DONE))
         finish(query)
         return await self._account(caller, done=done or "")
 
@@ -171,6 +185,58 @@ class _Pages:
             return self._screens.render(request, found.template, caller=caller, status=status, **found.values)
         return see_other("/account?done=password")
 
+    async def begin_factor(self, request: Request, caller: Caller) -> Response:
+        """A second factor for one's app to take over."""
+        account, form = await self._self(caller), await form_of(request)
+
+        async def begin() -> dict[str, Any]:
+            words = {"password": form.get("current", ""), "address": address_of(request)}
+            return {"new_factor": await self._door.begin_factor(account, **words)}
+
+        return await self._tried(request, caller, begin)
+
+    async def confirm_factor(self, request: Request, caller: Caller) -> Response:
+        """From now on it is asked for; the recovery codes are shown, and nothing shows them again."""
+        account, form, token = await self._self(caller), await form_of(request), token_of(request)
+        assert token is not None, "a session has its token"
+
+        async def confirm() -> dict[str, Any]:
+            codes = await self._door.confirm_factor(account, token, code=form.get("code", ""))
+            return {"codes": codes, "done": "factor"}
+
+        return await self._tried(request, caller, confirm)
+
+    async def renew_codes(self, request: Request, caller: Caller) -> Response:
+        """New recovery codes."""
+        account, form = await self._self(caller), await form_of(request)
+
+        async def renew() -> dict[str, Any]:
+            words = {"code": form.get("code", ""), "address": address_of(request)}
+            return {"codes": await self._door.renew_recovery_codes(account, **words)}
+
+        return await self._tried(request, caller, renew)
+
+    async def turn_factor_off(self, request: Request, caller: Caller) -> Response:
+        """No second factor any more."""
+        account, form = await self._self(caller), await form_of(request)
+
+        async def turn_off() -> dict[str, Any]:
+            words = {"password": form.get("current", ""), "code": form.get("code", "")}
+            await self._door.turn_factor_off(account, **words, address=address_of(request))
+            return {"done": "off"}
+
+        return await self._tried(request, caller, turn_off)
+
+    async def _tried(self, request: Request, caller: Caller, act: Callable[[], Awaitable[dict[str, Any]]]) -> Response:
+        """The page of oneself with what came of an act, or with why it was refused."""
+        status, more = 200, {}
+        try:
+            more = await act()
+        except (UsageError, ConflictError, SignInError) as error:
+            status, more = 429 if isinstance(error, SignInError) else 422, {"problem": _words(error)}
+        found = await self._account(caller)
+        return self._screens.render(request, found.template, caller=caller, status=status, **{**found.values, **more})
+
     async def end_sessions(self, request: Request, caller: Caller) -> Response:
         """End one of one's own sessions, or all of them."""
         account, form = await self._self(caller), await form_of(request)
@@ -183,11 +249,16 @@ class _Pages:
     async def _account(self, caller: Caller, *, problem: str = "", done: str = "") -> Answer:
         account = await self._self(caller)
         sessions = await self._door.sessions(account.id)
+        left = await self._door.store.recovery_codes_left(account.id)
         twin = {
-            **entry_of(account, without=("password",)),
+            **entry_of(account, without=NEVER_SHOWN),
+            "recovery_codes_left": left,
             "sessions": [_session(one, caller) for one in sessions],
         }
-        values = {"account": account, "sessions": sessions, "problem": problem, "done": done}
+        values = {
+            "account": account, "sessions": sessions, "problem": problem, "done": done, "told": DONE, "codes": (),
+            "new_factor": None, "codes_left": left,
+        }  # fmt: skip
         return Answer(template="account.html", values=values, twin=twin)
 
     async def _self(self, caller: Caller) -> Account:
@@ -222,6 +293,18 @@ class _Pages:
 def see_other(url: str) -> Response:
     """On to another page, by GET."""
     return RedirectResponse(url, status_code=303, headers=dict(SECURITY_HEADERS))
+
+
+def _browser(request: Request) -> dict[str, Any]:
+    """Where a login comes from, and the session that it replaces."""
+    agent = request.headers.get("user-agent", "")
+    return {"address": address_of(request), "agent": agent, "replaced": token_of(request)}
+
+
+def _signed_in(request: Request, token: str, wanted: str) -> Response:
+    answer = see_other(wanted)
+    set_cookie(request, answer, token)
+    return answer
 
 
 def _require_same(form: dict[str, str]) -> None:

@@ -12,8 +12,9 @@ from headwater import health
 from headwater.dashboard.picture import BarPicture, StripPicture, bar_picture, strip_picture
 from headwater.dashboard.strip import Cell, summary
 from headwater.dashboard.tone import tone
-from headwater.health import J, Standing, Status, StreamReport
+from headwater.health import J, Standing, StreamReport
 from headwater.intention import StoredConnection
+from headwater.verdict import Status
 
 ROWS_MAX = 50  # streams on one page
 

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
-from headwater import health
+from headwater import verdict
 from headwater.api.csrf import csrf_field
 from headwater.dashboard.address import path as path_of
 from headwater.dashboard.address import with_query
@@ -71,7 +71,7 @@ class Pages:
             moment=moment,
             iso=_iso,
             tone=tone,
-            duration=health.duration,
+            duration=verdict.duration,
             number="{:,}".format,
             span=span,
             size=size,
@@ -103,12 +103,12 @@ def _asset(path: Path) -> Asset:
 
 
 def span(seconds: float | None) -> str:
-    """How long something took: "40 ms", "1.2 s", then as `health.duration`."""
+    """How long something took: "40 ms", "1.2 s", then as `verdict.duration`."""
     if seconds is None:
         return "–"
     if seconds < 1:
         return f"{round(seconds * 1000)} ms"
-    return f"{seconds:.1f} s" if seconds < 10 else health.duration(seconds)
+    return f"{seconds:.1f} s" if seconds < 10 else verdict.duration(seconds)
 
 
 def cell(value: object) -> str:

@@ -327,6 +327,8 @@ def as_account(found: Row) -> Account:
         created_at=from_micros(found["created_at"]),
         disabled_at=instant(found["disabled_at"]),
         last_login_at=instant(found["last_login_at"]),
+        factor=found["factor"],
+        factor_at=instant(found["factor_at"]),
     )
 
 

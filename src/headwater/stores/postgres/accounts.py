@@ -216,6 +216,68 @@ async def accept_invitation(
     return accepted
 
 
+async def begin_factor(db: Connection, account_id: int, *, sealed: str) -> None:
+    """See `AccountStore.begin_factor`."""
+    await _required(db, account_id)
+    if not await execute(db, _sql["begin_factor"], account_id=account_id, sealed=sealed):
+        raise ConflictError("The account has a second factor already.", hint="Turn it off first.")
+
+
+async def confirm_factor(
+    db: Connection, account_id: int, *, step: int, recovery: Sequence[bytes], keep: bytes, note: AuditNote
+) -> None:
+    """See `AccountStore.confirm_factor`."""
+    if not await execute(db, _sql["confirm_factor"], account_id=account_id, step=step, at=to_micros(note.at)):
+        raise ConflictError("The account has a second factor already, or none was begun.")
+    await _put_recovery_codes(db, account_id, recovery)
+    await execute(db, _sql["end_other_sessions"], account_id=account_id, keep=keep)
+    await _note(db, note)
+
+
+async def use_factor_step(db: Connection, account_id: int, step: int) -> bool:
+    """See `AccountStore.use_factor_step`."""
+    return bool(await execute(db, _sql["use_factor_step"], account_id=account_id, step=step))
+
+
+async def use_recovery_code(db: Connection, account_id: int, hash: bytes, *, note: AuditNote) -> bool:
+    """See `AccountStore.use_recovery_code`."""
+    if not await execute(db, _sql["use_recovery_code"], account_id=account_id, hash=hash):
+        return False
+    await _note(db, note)
+    return True
+
+
+async def put_recovery_codes(db: Connection, account_id: int, hashes: Sequence[bytes], *, note: AuditNote) -> None:
+    """See `AccountStore.put_recovery_codes`."""
+    await _put_recovery_codes(db, account_id, hashes)
+    await _note(db, note)
+
+
+async def recovery_codes_left(db: Connection, account_id: int) -> int:
+    """See `AccountStore.recovery_codes_left`."""
+    return int(await value(db, _sql["count_recovery_codes"], account_id=account_id))
+
+
+async def remove_factor(db: Connection, account_id: int, *, note: AuditNote) -> bool:
+    """See `AccountStore.remove_factor`."""
+    await execute(db, _sql["drop_recovery_codes"], account_id=account_id)
+    if not await execute(db, _sql["remove_factor"], account_id=account_id):
+        return False
+    await _note(db, note)
+    return True
+
+
+async def replace_factor(db: Connection, account_id: int, old: str, new: str) -> bool:
+    """See `AccountStore.replace_factor`."""
+    return bool(await execute(db, _sql["replace_factor"], account_id=account_id, old=old, new=new))
+
+
+async def _put_recovery_codes(db: Connection, account_id: int, hashes: Sequence[bytes]) -> None:
+    await execute(db, _sql["drop_recovery_codes"], account_id=account_id)
+    for one in hashes:
+        await execute(db, _sql["insert_recovery_code"], account_id=account_id, hash=one)
+
+
 async def api_keys(db: Connection) -> Sequence[ApiKey]:
     """See `AccountStore.api_keys`."""
     return [as_api_key(one) for one in await rows(db, _sql["api_keys"])]

@@ -214,6 +214,68 @@ def accept_invitation(
     return accepted
 
 
+def begin_factor(db: apsw.Connection, account_id: int, *, sealed: str) -> None:
+    """See `AccountStore.begin_factor`."""
+    _required(db, account_id)
+    if not execute(db, _sql["begin_factor"], account_id=account_id, sealed=sealed):
+        raise ConflictError("The account has a second factor already.", hint="Turn it off first.")
+
+
+def confirm_factor(
+    db: apsw.Connection, account_id: int, *, step: int, recovery: Sequence[bytes], keep: bytes, note: AuditNote
+) -> None:
+    """See `AccountStore.confirm_factor`."""
+    if not execute(db, _sql["confirm_factor"], account_id=account_id, step=step, at=to_micros(note.at)):
+        raise ConflictError("The account has a second factor already, or none was begun.")
+    _put_recovery_codes(db, account_id, recovery)
+    execute(db, _sql["end_other_sessions"], account_id=account_id, keep=keep)
+    _note(db, note)
+
+
+def use_factor_step(db: apsw.Connection, account_id: int, step: int) -> bool:
+    """See `AccountStore.use_factor_step`."""
+    return bool(execute(db, _sql["use_factor_step"], account_id=account_id, step=step))
+
+
+def use_recovery_code(db: apsw.Connection, account_id: int, hash: bytes, *, note: AuditNote) -> bool:
+    """See `AccountStore.use_recovery_code`."""
+    if not execute(db, _sql["use_recovery_code"], account_id=account_id, hash=hash):
+        return False
+    _note(db, note)
+    return True
+
+
+def put_recovery_codes(db: apsw.Connection, account_id: int, hashes: Sequence[bytes], *, note: AuditNote) -> None:
+    """See `AccountStore.put_recovery_codes`."""
+    _put_recovery_codes(db, account_id, hashes)
+    _note(db, note)
+
+
+def recovery_codes_left(db: apsw.Connection, account_id: int) -> int:
+    """See `AccountStore.recovery_codes_left`."""
+    return int(value(db, _sql["count_recovery_codes"], account_id=account_id))
+
+
+def remove_factor(db: apsw.Connection, account_id: int, *, note: AuditNote) -> bool:
+    """See `AccountStore.remove_factor`."""
+    execute(db, _sql["drop_recovery_codes"], account_id=account_id)
+    if not execute(db, _sql["remove_factor"], account_id=account_id):
+        return False
+    _note(db, note)
+    return True
+
+
+def replace_factor(db: apsw.Connection, account_id: int, old: str, new: str) -> bool:
+    """See `AccountStore.replace_factor`."""
+    return bool(execute(db, _sql["replace_factor"], account_id=account_id, old=old, new=new))
+
+
+def _put_recovery_codes(db: apsw.Connection, account_id: int, hashes: Sequence[bytes]) -> None:
+    execute(db, _sql["drop_recovery_codes"], account_id=account_id)
+    for one in hashes:
+        execute(db, _sql["insert_recovery_code"], account_id=account_id, hash=one)
+
+
 def api_keys(db: apsw.Connection) -> Sequence[ApiKey]:
     """See `AccountStore.api_keys`."""
     return [as_api_key(one) for one in rows(db, _sql["api_keys"])]

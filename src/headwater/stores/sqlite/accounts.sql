@@ -142,3 +142,40 @@ DELETE FROM api_keys WHERE id = :key_id;
 -- name: note_api_key
 -- A key was used.
 UPDATE api_keys SET last_used_at = :at WHERE id = :key_id;
+
+-- name: begin_factor
+-- Keep the sealed secret of a second factor that is not asked for yet.
+UPDATE accounts SET factor = :sealed WHERE id = :account_id AND factor_at IS NULL;
+
+-- name: confirm_factor
+-- Ask for the second factor from now on.
+UPDATE accounts SET factor_at = :at, factor_step = :step
+WHERE id = :account_id AND factor_at IS NULL AND factor <> '';
+
+-- name: use_factor_step
+-- A code counts once, and none before it any more.
+UPDATE accounts SET factor_step = :step WHERE id = :account_id AND factor_step < :step AND factor_at IS NOT NULL;
+
+-- name: remove_factor
+-- Ask for no second factor any more.
+UPDATE accounts SET factor = '', factor_at = NULL, factor_step = 0 WHERE id = :account_id AND factor <> '';
+
+-- name: replace_factor
+-- Swap a sealed secret for the same one under another key.
+UPDATE accounts SET factor = :new WHERE id = :account_id AND factor = :old;
+
+-- name: insert_recovery_code
+-- Keep the hash of a recovery code.
+INSERT INTO recovery_codes (account_id, hash) VALUES (:account_id, :hash);
+
+-- name: use_recovery_code
+-- A recovery code is good once.
+DELETE FROM recovery_codes WHERE account_id = :account_id AND hash = :hash;
+
+-- name: drop_recovery_codes
+-- Those of an account are good no longer.
+DELETE FROM recovery_codes WHERE account_id = :account_id;
+
+-- name: count_recovery_codes
+-- How many are left.
+SELECT count(*) FROM recovery_codes WHERE account_id = :account_id;

@@ -228,3 +228,54 @@ async def keys_are_listed_and_revoked(world: World) -> None:
     assert await store.api_key(b"2", at=at(8)) is None
     assert await store.api_key(b"1", at=at(8)) == first
     assert [(one.act, one.target) for one in await store.audit_log()] == [("keys.revoke", "second")]
+
+
+async def a_second_factor_is_asked_for_once_it_was_confirmed(world: World) -> None:
+    """Begun as often as one likes, confirmed once; then other sessions have ended, and it is removed whole."""
+    store = world.store
+    ann = await _add(store)
+    for token in (b"a", b"b"):
+        await _sign_in(store, ann, token)
+    assert (ann.factor, ann.factor_at) == ("", None)
+    confirm: dict[str, Any] = {"step": 7, "recovery": [b"r1", b"r2"], "keep": b"a", "note": _note("accounts.factor", 5)}
+    await refused(ConflictError, store.confirm_factor(ann.id, **confirm))
+    await store.begin_factor(ann.id, sealed="one")
+    await store.begin_factor(ann.id, sealed="two")
+    assert not await store.use_factor_step(ann.id, 9)
+    await store.confirm_factor(ann.id, **confirm)
+    (found,) = await store.accounts()
+    assert (found.factor, found.factor_at) == ("two", at(5))
+    assert "two" not in repr(found)
+    assert await _alive(store, b"a", b"b") == [b"a"]
+    await refused(ConflictError, store.begin_factor(ann.id, sealed="three"))
+    await refused(ConflictError, store.confirm_factor(ann.id, **confirm))
+    await refused(NotFoundError, store.begin_factor(99, sealed="x"))
+    assert not await store.replace_factor(ann.id, "one", "new")
+    assert await store.replace_factor(ann.id, "two", "new")
+    assert await store.remove_factor(ann.id, note=_note("accounts.factor_off", 6))
+    assert not await store.remove_factor(ann.id, note=_note("accounts.factor_off", 7))
+    (found,) = await store.accounts()
+    assert (found.factor, found.factor_at, await store.recovery_codes_left(ann.id)) == ("", None, 0)
+    assert [one.act for one in await store.audit_log()][:2] == ["accounts.factor_off", "accounts.factor"]
+
+
+async def codes_of_a_second_factor_count_once(world: World) -> None:
+    """Of many that say the same at once, one is let in: by the app's code, and by a recovery code."""
+    store = world.store
+    ann, bob = await _add(store), await _add(store, "bob@example.com")
+    for number, account in enumerate((ann, bob)):
+        await store.begin_factor(account.id, sealed="x")
+        words: dict[str, Any] = {"step": 7, "keep": b"", "note": _note("accounts.factor", number)}
+        await store.confirm_factor(account.id, **words, recovery=[b"r1", b"r2"])
+    assert not await store.use_factor_step(ann.id, 7)
+    assert sorted(await asyncio.gather(*(store.use_factor_step(ann.id, 8) for _ in range(5)))) == [False] * 4 + [True]
+    assert not await store.use_factor_step(ann.id, 7)
+    note = _note("accounts.recovery_used", 9)
+    used = await asyncio.gather(*(store.use_recovery_code(ann.id, b"r1", note=note) for _ in range(5)))
+    assert sorted(used) == [False] * 4 + [True]
+    assert not await store.use_recovery_code(ann.id, b"unknown", note=note)
+    assert (await store.recovery_codes_left(ann.id), await store.recovery_codes_left(bob.id)) == (1, 2)
+    await store.put_recovery_codes(ann.id, [b"r3", b"r4", b"r5"], note=_note("accounts.recovery", 10))
+    assert not await store.use_recovery_code(ann.id, b"r2", note=note)
+    assert await store.recovery_codes_left(ann.id) == 3
+    assert [one.act for one in await store.audit_log()][:2] == ["accounts.recovery", "accounts.recovery_used"]
