@@ -13,7 +13,7 @@ RATE ?= 300
 CUTS ?= 20000
 SEED ?=
 
-.PHONY: demo cluster test lint types layers tests test-cluster crash simulate bugs nightly-power nightly-load bench docs requirements clean
+.PHONY: demo cluster test lint types layers tests test-cluster crash simulate bugs nightly-power nightly-io nightly-load bench docs requirements clean
 
 $(VENV)/.ready: requirements/dev.txt pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
@@ -63,6 +63,9 @@ bugs: $(VENV)/.ready
 
 nightly-power: $(VENV)/.ready
 	$(BIN)/python tests/power/cuts.py $(if $(SEED),--seed $(SEED),--cuts $(CUTS)) $(ARGS)
+
+nightly-io: $(VENV)/.ready
+	$(BIN)/python tests/io/faults.py $(ARGS)
 
 nightly-load: $(VENV)/.ready
 	$(BIN)/python tests/load/verified.py --store $(STORE) --minutes $(MINUTES) --rate $(RATE) $(ARGS)

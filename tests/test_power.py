@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import apsw
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent / "power"))
@@ -16,12 +17,13 @@ from disk import CLASSES, Disk, RecordingVFS
 
 from headwater import failpoint
 from headwater.delivery import DeliveryFilter
-from headwater.errors import StoreUnavailableError
+from headwater.errors import StartError, StoreUnavailableError
 from headwater.stores.sqlite import database, write_ahead
 from headwater.stores.sqlite.store import SQLiteStore
 from headwater.testing.clock import FakeClock
-from headwater.testing.conformance.world import World
+from headwater.testing.conformance.world import World, new_delivery
 
+POSTS = 6
 SHORT = cuts.Plan(lives=3)
 SEEDS = (1, 2)
 BUG_SEEDS = range(1, 13)  # tried one after the other until the bug is found
@@ -40,14 +42,16 @@ class Worst(random.Random):
 class FailsOnce:
     """Once armed with a kind of act, the next one fails."""
 
-    def __init__(self):
-        self.kind = ""
+    def __init__(self, kind="", error=None):
+        self.kind = kind
+        self.error = error or apsw.IOError("it failed")
+        self.is_done = False
 
     def __call__(self, act):
         if act.kind != self.kind:
-            return False
-        self.kind = ""
-        return True
+            return None
+        self.kind, self.is_done = "", True
+        return self.error
 
 
 @contextlib.asynccontextmanager
@@ -164,6 +168,73 @@ def test_a_failed_sync_of_the_file_breaks_the_store_after_the_commit_was_acked(t
             failpoint.disarm()
 
 
+ERRORS = {"EIO": lambda: apsw.IOError("disk I/O error"), "ENOSPC": lambda: apsw.FullError("database or disk is full")}
+AT_WORK = [
+    "log: header", "log: frame header", "log: frame", "log: commit frame header", "log: commit frame", "log: sync",
+    "file: first page", "file: write", "file: truncate", "file: sync",
+]  # fmt: skip
+AT_START = ["log: created", "log: sync", "log: frame", "log: commit frame", "journal: created", "journal: write",
+            "journal: sync", "file: first page", "file: sync", "file: created"]  # fmt: skip
+
+
+async def again(path, acked):
+    """A process that starts where nothing fails: what was acked is there, once, and everything else is taken again."""
+    async with opened(path) as world:
+        connection = await world.store.connection("acme") or await world.connect()
+        stored = [one.provider_id for one in await world.store.deliveries(DeliveryFilter())]
+        assert set(acked) <= set(stored)
+        names = [f"evt{number}" for number in range(POSTS)]
+        await world.deliver(connection.id, *names)
+        stored = [one.provider_id for one in await world.store.deliveries(DeliveryFilter())]
+        assert sorted(stored) == sorted(names)
+        assert all(one.ok for one in await world.store.examine() if one.name in cuts.FINDINGS)
+
+
+@pytest.mark.parametrize("error", ERRORS)
+@pytest.mark.parametrize("kind", AT_WORK)
+def test_an_act_that_fails_at_work_stops_the_store_and_loses_nothing_acked(tmp_path, monkeypatch, kind, error):
+    monkeypatch.setattr(database, "WAL_PAGES", 4)
+    monkeypatch.setattr(database, "WRITER_CACHE_KIB", 64)
+    path, fails, acked = tmp_path / "power.db", FailsOnce(error=ERRORS[error]()), []
+
+    async def main():
+        async with opened(path) as world:
+            connection = await world.connect()
+            failpoint.arm("delivery.before_commit", lambda: setattr(fails, "kind", "" if fails.is_done else kind))
+            for number in range(POSTS):
+                name = f"evt{number}"
+                delivery = new_delivery(connection.id, name, body=random.Random(number).randbytes(300_000))
+                try:
+                    await world.store.append_deliveries([delivery])
+                except StoreUnavailableError:
+                    continue
+                acked.append(name)
+            assert world.store.broken
+
+    with recorded(fails):
+        try:
+            asyncio.run(main())
+        finally:
+            failpoint.disarm()
+    asyncio.run(again(path, acked))
+
+
+@pytest.mark.parametrize("error", ERRORS)
+@pytest.mark.parametrize("kind", AT_START)
+def test_an_act_that_fails_at_the_start_is_told_in_a_sentence(tmp_path, kind, error):
+    path, fails = tmp_path / "power.db", FailsOnce(kind, ERRORS[error]())
+
+    async def main():
+        async with opened(path):
+            pass
+
+    with recorded(fails):
+        with pytest.raises((StartError, StoreUnavailableError)):
+            asyncio.run(main())
+        assert fails.is_done
+    asyncio.run(again(path, []))
+
+
 def test_a_log_that_somebody_else_has_open_is_left_alone(tmp_path):
     """Another process at work on the file knows how far its log is good; it may not be written under it."""
     path = tmp_path / "power.db"
@@ -171,7 +242,7 @@ def test_a_log_that_somebody_else_has_open_is_left_alone(tmp_path):
     async def main():
         async with opened(path) as ours:
             await ours.connect()
-            with recorded(lambda act: False) as trace:
+            with recorded(lambda act: None) as trace:
                 write_ahead.renew(str(path))
             assert trace == []
 

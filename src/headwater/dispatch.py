@@ -21,7 +21,7 @@ from headwater.clock import Clock
 from headwater.context import Invocation
 from headwater.deadline import Deadlines
 from headwater.delivery import ClaimedDelivery, DeliveryFilter, DeliveryState
-from headwater.errors import FencedError, HandlerError, OperatorError, ProviderError, SettingsError
+from headwater.errors import FencedError, HandlerError, OperatorError, ProviderError, SettingsError, unforeseen
 from headwater.failpoint import failpoint
 from headwater.failure import Failure, Next, judge
 from headwater.gather import Gather
@@ -143,8 +143,13 @@ class Dispatcher:
                 lease_seconds=self._claim_seconds,
                 ordered_connections=sorted(self._in_order),
             )
-        except Exception:
-            logger.exception("No delivery could be claimed; the next look is in %g s.", IDLE_SECONDS)
+        except Exception as error:
+            logger.error(
+                "No delivery could be claimed; the next look is in %g s: %s",
+                IDLE_SECONDS,
+                error,
+                exc_info=unforeseen(error),
+            )
             return ()
         for claim in claimed:
             self._paused.pop(claim.connection_id, None)  # nothing is claimed of a paused connection: it was resumed
@@ -360,8 +365,13 @@ class Dispatcher:
             await self._store.fail_delivery(failure)
         except FencedError:
             logger.info("Delivery %d was finished elsewhere.", failure.claim.id)
-        except Exception:
-            logger.exception("The failure of delivery %d was not noted; its claim will lapse.", failure.claim.id)
+        except Exception as error:
+            logger.error(
+                "The failure of delivery %d was not noted; its claim will lapse: %s",
+                failure.claim.id,
+                error,
+                exc_info=unforeseen(error),
+            )
 
 
 def _is_ignored(response: object, invocation: Invocation) -> bool:

@@ -56,6 +56,11 @@ def near_miss(word: str, known: Iterable[str]) -> str:
     return f"did you mean `{matches[0]}`?" if matches else ""
 
 
+def unforeseen(error: Exception) -> Exception | None:
+    """The error where it is a bug, whose traceback belongs into the log; None where its message says all."""
+    return None if isinstance(error, HeadwaterError) else error
+
+
 class HeadwaterError(Exception):
     """Something went wrong in Headwater.
 

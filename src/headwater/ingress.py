@@ -32,6 +32,7 @@ from headwater.errors import (
     HeadersTooLargeError,
     OverloadedError,
     SignatureError,
+    unforeseen,
 )
 from headwater.failpoint import failpoint
 from headwater.gather import Gather
@@ -175,8 +176,12 @@ class Ingress:
         if endpoint is None:
             try:
                 endpoint = await self._endpoints.look_up(scope["path"], root_path=scope.get("root_path", ""))
-            except Exception:
-                logger.exception("An endpoint could not be looked up; its provider is asked to send again.")
+            except Exception as error:
+                logger.error(
+                    "An endpoint could not be looked up; its provider is asked to send again: %s",
+                    error,
+                    exc_info=unforeseen(error),
+                )
                 return UNAVAILABLE
         if endpoint is None:
             return NOT_FOUND
@@ -210,9 +215,12 @@ class Ingress:
         self._in_flight_bytes += len(body)
         try:
             await self._appends.add(endpoint.delivery(verified, scope["headers"], body, received_at))
-        except Exception:
-            logger.exception(
-                "A delivery of %s was not stored; its provider is asked to send again.", endpoint.connection.key
+        except Exception as error:
+            logger.error(
+                "A delivery of %s was not stored; its provider is asked to send again: %s",
+                endpoint.connection.key,
+                error,
+                exc_info=unforeseen(error),
             )
             return UNAVAILABLE
         finally:
@@ -290,8 +298,13 @@ class Ingress:
                 await self._store.reject_delivery(
                     endpoint.connection.id, reason=error.message, at=self._clock.now(), sample=sample
                 )
-            except Exception:
-                logger.exception("A refused request to %s was not counted.", endpoint.connection.key)
+            except Exception as problem:
+                logger.error(
+                    "A refused request to %s was not counted: %s",
+                    endpoint.connection.key,
+                    problem,
+                    exc_info=unforeseen(problem),
+                )
         return answer
 
     def _is_overloaded(self, now: float) -> bool:
@@ -308,8 +321,8 @@ class Ingress:
     async def _count_pending(self) -> None:
         try:
             self._pending = await self._store.pending_deliveries()
-        except Exception:
-            logger.exception("The waiting deliveries could not be counted.")
+        except Exception as error:
+            logger.error("The waiting deliveries could not be counted: %s", error, exc_info=unforeseen(error))
 
 
 def _check_head(headers: Headers, body_bytes_max: int) -> None:

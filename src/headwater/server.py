@@ -62,24 +62,12 @@ def only_server(database: Path | DatabaseUrl) -> Iterator[Callable[[str], None]]
     if isinstance(database, DatabaseUrl):
         yield lambda _: None
         return
-    path = lock_path(database)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                raise
-            holder = _read(file)
-            raise AlreadyServedError(
-                f"Process {holder.get('pid', '?')} serves {database} already, at {holder.get('url') or 'some URL'}.",
-                hint="Stop it first, or give this one another --database.",
-            ) from error
-        _write(file, "")
+    with _locked(database) as file:
         try:
             yield lambda url: _write(file, url)
         finally:
-            file.truncate(0)
+            with contextlib.suppress(OSError):  # the lock goes with the process
+                file.truncate(0)
 
 
 def running_url(database: Path | DatabaseUrl) -> str | None:
@@ -101,6 +89,35 @@ def running_url(database: Path | DatabaseUrl) -> str | None:
 def lock_path(database: Path) -> Path:
     """The lock file of a database."""
     return database.with_name(database.name + ".serve")
+
+
+def _locked(database: Path) -> IO[str]:
+    path = lock_path(database)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+", encoding="utf-8")
+        try:
+            _lock(file, database)
+            _write(file, "")
+        except BaseException:
+            file.close()
+            raise
+    except OSError as error:
+        raise StartError(f"The lock file {path} cannot be used: {error.strerror or error}.") from error
+    return file
+
+
+def _lock(file: IO[str], database: Path) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+            raise
+        holder = _read(file)
+        raise AlreadyServedError(
+            f"Process {holder.get('pid', '?')} serves {database} already, at {holder.get('url') or 'some URL'}.",
+            hint="Stop it first, or give this one another --database.",
+        ) from error
 
 
 def _read(file: IO[str]) -> dict[str, object]:

@@ -119,13 +119,14 @@ class Fault:
         self.left = chance.randint(1, FAULT_WRITES_MAX if self.what == "write" else FAULT_SYNCS_MAX)
         self.kind = ""
 
-    def __call__(self, act: Act) -> bool:
+    def __call__(self, act: Act) -> apsw.Error | None:
         if act.what != self.what or not act.kind.startswith(self.part):
-            return False
+            return None
         self.left -= 1
-        if self.left == 0:
-            self.kind = act.kind
-        return self.left == 0
+        if self.left:
+            return None
+        self.kind = act.kind
+        return apsw.IOError("fsync failed") if act.what == "sync" else apsw.FullError("no space left")
 
 
 class Life:
@@ -143,7 +144,7 @@ class Life:
             patch.setattr(database, "WRITER_CACHE_KIB", self.chance.choice(CACHE_KIB))
             connect = sqlite_store.connect_writer
             patch.setattr(sqlite_store, "connect_writer", lambda path: Announcing(connect(path), self.trace))
-            disk = RecordingVFS("recording", self.trace, fault or (lambda act: False))
+            disk = RecordingVFS("recording", self.trace, fault or (lambda act: None))
             try:
                 with stepped(self.chance):
                     run_virtual(lambda loop: self._work(loop, folder / FILE), chance=self.chance, shuffled=False)

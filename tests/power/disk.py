@@ -13,8 +13,9 @@ was for in the page cache, marked as written, and has written any part of it: as
 
 from __future__ import annotations
 
+import contextlib
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -48,22 +49,30 @@ class Act(NamedTuple):
 
 
 class RecordingVFS(apsw.VFS):
-    """The default VFS until it is unregistered; every act is appended to `trace`. `fails` names the acts to fail."""
+    """The default VFS until it is unregistered: appends every act to `trace`; `fails` says what an act fails with."""
 
-    def __init__(self, name: str, trace: list[Act], fails: Callable[[Act], bool] = lambda act: False) -> None:
+    def __init__(self, name: str, trace: list[Act], fails: Callable[[Act], apsw.Error | None]) -> None:
         self.trace = trace
-        self.fails = fails
+        self._fails = fails
         super().__init__(name, BASE, makedefault=True)
 
     def xOpen(self, name, flags):
         return RecordingFile(self, name, flags) if name else apsw.VFSFile(BASE, name, flags)
 
     def xDelete(self, name, sync_folder):
-        super().xDelete(name, sync_folder)
         file = Path(name).name
-        self.trace.append(Act("delete", file, f"{part_of(file)}: deleted", note=sync_folder))
+        with self.doing(Act("delete", file, f"{part_of(file)}: deleted", note=sync_folder)):
+            super().xDelete(name, sync_folder)
 
-    def done(self, act: Act) -> None:
+    @contextlib.contextmanager
+    def doing(self, act: Act) -> Iterator[None]:
+        """Record what the body does, unless it fails."""
+        error = self._fails(act)
+        if error is not None:
+            if act.what == "sync":
+                self.trace.append(act._replace(what="sync failed"))
+            raise error
+        yield
         self.trace.append(act)
 
 
@@ -74,29 +83,24 @@ class RecordingFile(apsw.VFSFile):
         path = Path(name if isinstance(name, str) else name.filename())
         self.disk, self.file, self.part = disk, path.name, part_of(path.name)
         self.is_commit, self.end = False, 0
-        is_new = not path.exists()
-        super().__init__(BASE, name, flags)
-        if is_new:
-            disk.done(Act("create", self.file, f"{self.part}: created", note=bool(flags[0] & SYNCED_WITH_FOLDER)))
+        if path.exists():
+            super().__init__(BASE, name, flags)
+            return
+        with disk.doing(Act("create", self.file, f"{self.part}: created", note=bool(flags[0] & SYNCED_WITH_FOLDER))):
+            super().__init__(BASE, name, flags)
 
     def xWrite(self, data, offset):
-        act = Act("write", self.file, f"{self.part}: {self._kind(data, offset)}", offset, bytes(data))
-        if self.disk.fails(act):
-            raise apsw.FullError("no space left")
-        super().xWrite(data, offset)
-        self.disk.done(act)
+        kind = f"{self.part}: {self._kind(data, offset)}"
+        with self.disk.doing(Act("write", self.file, kind, offset, bytes(data))):
+            super().xWrite(data, offset)
 
     def xTruncate(self, size):
-        super().xTruncate(size)
-        self.disk.done(Act("truncate", self.file, f"{self.part}: truncate", size))
+        with self.disk.doing(Act("truncate", self.file, f"{self.part}: truncate", size)):
+            super().xTruncate(size)
 
     def xSync(self, flags):
-        act = Act("sync", self.file, f"{self.part}: sync")
-        if self.disk.fails(act):
-            self.disk.done(act._replace(what="sync failed"))
-            raise apsw.IOError("fsync failed")
-        super().xSync(flags)
-        self.disk.done(act)
+        with self.disk.doing(Act("sync", self.file, f"{self.part}: sync")):
+            super().xSync(flags)
 
     def _kind(self, data, offset: int) -> str:
         if self.part != "log":

@@ -7,6 +7,7 @@ Exit codes: 0 ok · 1 failed · 2 usage · 3 check failed · 4 partial · 130 in
 
 from __future__ import annotations
 
+import errno
 import sys
 from importlib import import_module
 
@@ -17,6 +18,8 @@ USAGE = 2
 CHECK_FAILED = 3
 PARTIAL = 4
 INTERRUPTED = 130
+# Of the machine, not of the program: a sentence says all, and no traceback.
+MACHINE_FAULTS = frozenset({errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE})
 
 # name → (module below `headwater.cli`, attribute, one line of help)
 COMMANDS: dict[str, tuple[str, str, str]] = {
@@ -135,6 +138,10 @@ def run(arguments: list[str]) -> int:
 def _failed(error: Exception) -> int:
     from headwater.errors import CheckFailedError, ConfigError, ConflictError, HeadwaterError, RequestError
 
+    if isinstance(error, OSError) and error.errno in MACHINE_FAULTS:
+        where = f" at {error.filename}" if error.filename else ""
+        click.echo(f"Error: The system refuses{where}: {error.strerror}.", err=True)
+        return FAILED
     if not isinstance(error, HeadwaterError):
         raise error
     click.echo(f"Error: {error.message} {_sentence(error.hint)}".rstrip(), err=True)

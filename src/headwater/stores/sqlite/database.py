@@ -53,18 +53,15 @@ def connect_writer(path: str) -> apsw.Connection:
         if path != MEMORY:
             write_ahead.renew(path)
         db = apsw.Connection(path)
-        db.set_busy_timeout(BUSY_TIMEOUT_MILLISECONDS)
-        db.execute(f"PRAGMA page_size = {PAGE_BYTES}")
-        db.execute("PRAGMA journal_mode = WAL").fetchall()
+        _set_up_writer(db)
     except apsw.Error as error:
-        raise StartError(f"The database {path} cannot be opened: {error}.") from error
-    # FULL: each commit is on disk before anybody is told. NORMAL loses acknowledged rows at a power cut.
-    db.execute("PRAGMA synchronous = FULL")
-    db.execute("PRAGMA foreign_keys = ON")
-    db.execute("PRAGMA temp_store = MEMORY")
-    db.execute(f"PRAGMA cache_size = -{WRITER_CACHE_KIB}")
-    db.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}").fetchall()
+        raise cannot_be_opened(path, error) from error
     return db
+
+
+def cannot_be_opened(path: str, error: apsw.Error) -> StartError:
+    """What is told of a file that SQLite cannot open, read or bring up to date."""
+    return StartError(f"The database {path} cannot be opened: {error}.", detail=type(error).__name__)
 
 
 def connect_reader(path: str) -> apsw.Connection:
@@ -141,3 +138,20 @@ def translated(error: Exception) -> Exception:
         translation.__cause__ = error
         return translation
     return error
+
+
+def _set_up_writer(db: apsw.Connection) -> None:
+    db.set_busy_timeout(BUSY_TIMEOUT_MILLISECONDS)
+    db.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+    mode = db.execute("PRAGMA journal_mode = WAL").get
+    if mode not in ("wal", "memory"):
+        raise StartError(
+            f"The file system of the database has no write-ahead log: its journal stays {mode}.",
+            hint="Put the file on a local disk.",
+        )
+    # FULL: each commit is on disk before anybody is told. NORMAL loses acknowledged rows at a power cut.
+    db.execute("PRAGMA synchronous = FULL")
+    db.execute("PRAGMA foreign_keys = ON")
+    db.execute("PRAGMA temp_store = MEMORY")
+    db.execute(f"PRAGMA cache_size = -{WRITER_CACHE_KIB}")
+    db.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}").fetchall()

@@ -41,7 +41,7 @@ from headwater.stores.sqlite import (
     ticks,
     views,
 )
-from headwater.stores.sqlite.database import MEMORY, connect_reader, connect_writer
+from headwater.stores.sqlite.database import MEMORY, cannot_be_opened, connect_reader, connect_writer
 from headwater.stores.sqlite.examine import examine
 from headwater.stores.sqlite.migrate import known, migrate
 from headwater.stores.sqlite.readers import Readers
@@ -327,6 +327,9 @@ class SQLiteStore:
         try:
             migrate(db, known())
             self._high_water = records.high_water(db)
+        except apsw.Error as error:
+            db.close()
+            raise cannot_be_opened(self._path, error) from error
         except BaseException:
             db.close()
             raise
