@@ -19,6 +19,7 @@ from authlib.oauth2.rfc6749 import (
 from authlib.oauth2.rfc6749.errors import InvalidGrantError
 from authlib.oauth2.rfc6749.requests import BasicOAuth2Payload
 from authlib.oauth2.rfc6750 import BearerTokenGenerator
+from authlib.oauth2.rfc7009 import RevocationEndpoint
 from authlib.oauth2.rfc7636 import CodeChallenge
 
 CLIENT_ID, CLIENT_SECRET = "headwater-test", "client-secret-canary-5521"
@@ -66,10 +67,12 @@ async def post(request: SyncRequest) -> Page:
 """
 
 
-def cloud_project(folder: Path):
-    """A connector that is authorised by OAuth."""
+def cloud_project(folder: Path, *, revokes=False):
+    """A connector that is authorised by OAuth; `revokes` when it tells where tokens are withdrawn."""
     (folder / "src/api/sync").mkdir(parents=True)
-    (folder / "connector.py").write_text(MANIFEST)
+    token_url = '            "token_url": "{settings.address}/token",\n'
+    both = token_url + token_url.replace("token_url", "revoke_url").replace("/token", "/revoke")
+    (folder / "connector.py").write_text(MANIFEST.replace(token_url, both) if revokes else MANIFEST)
     (folder / "src/api/sync/customers.py").write_text(SYNC)
     return folder
 
@@ -166,6 +169,9 @@ class Provider(AuthorizationServer):
         self.codes, self.tokens, self.asked = {}, [], []
         self.refusal = None  # a status to answer the next token requests with
         self.held = None  # an event that token requests wait for
+        self.withdrawn = []  # the kinds of token that were asked to be withdrawn
+        self.revoke_refusal = None  # a status and body to answer that with
+        self.revoke_held = None  # an event that such requests wait for
         self.lasts = 3600
         provider = self
 
@@ -200,6 +206,14 @@ class Provider(AuthorizationServer):
             def revoke_old_credential(self, refresh_token):
                 refresh_token.revoked = True  # a rotated one is good no longer
 
+        class Revocation(RevocationEndpoint):
+            def query_token(self, token_string, token_type_hint):
+                return next((one for one in provider.tokens if one.values.get(token_type_hint) == token_string), None)
+
+            def revoke_token(self, token, request):
+                token.revoked = True
+
+        self.register_endpoint(Revocation)
         self.register_grant(CodeGrant, [CodeChallenge(required=True)])
         self.register_grant(RefreshGrant)
         made = iter(range(1_000_000))
@@ -248,6 +262,13 @@ class Provider(AuthorizationServer):
             if self.refusal is not None:
                 return self.refusal, {"error": "temporarily_unavailable"}, []
             return self.create_token_response(_Request(method, uri, headers, form))
+        if what == "/revoke":
+            self.withdrawn.append(form.get("token_type_hint"))
+            if self.revoke_held is not None:
+                self.revoke_held.wait(10)
+            if self.revoke_refusal is not None:
+                return *self.revoke_refusal, []
+            return self.create_endpoint_response("revocation", _Request(method, uri, headers, form))
         if headers.get("Authorization", "").removeprefix("Bearer ") not in self.good:
             return 401, {"error": "no"}, []
         return 200, [{"id": "c_1", "name": "Ann"}, {"id": "c_2", "name": "Bob"}], []
@@ -288,8 +309,9 @@ def oauth_provider(*redirect_uris):
     try:
         yield provider
     finally:
-        if provider.held is not None:
-            provider.held.set()
+        for event in (provider.held, provider.revoke_held):
+            if event is not None:
+                event.set()
         server.shutdown()
         server.server_close()
         if before is None:

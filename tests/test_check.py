@@ -381,6 +381,18 @@ def test_a_permission_by_a_setting_covers_the_settings_default(tmp_path: Path) -
     assert check(write_project(tmp_path / "shop", {"connector.py": text})).lines() == []
 
 
+@pytest.mark.parametrize("field", ["token_url", "revoke_url"])
+def test_tokens_are_asked_for_and_withdrawn_only_where_the_connector_may_call(field: str, tmp_path: Path) -> None:
+    urls = {name: f"https://api.shop.example/{name}" for name in ("authorize_url", "token_url", "revoke_url")}
+    declared = {**urls, "client_id": "region", "client_secret": "api_key"}
+    mended = manifest(('test="setup/test_connection"', f'test="setup/test_connection", oauth={declared!r}'))
+    assert check(write_project(tmp_path / "good", {"connector.py": mended})).lines() == []
+    text = mended.replace(urls[field], "https://evil.example/x")
+    (found,) = check(write_project(tmp_path / "shop", {"connector.py": text})).diagnostics
+    assert found.code == "HW801"
+    assert "`https://evil.example/x` is permitted by no pattern" in found.message
+
+
 def test_no_missing_line_crashes_the_check(tmp_path: Path) -> None:
     for name, content in GOOD.items():
         lines = content.splitlines(keepends=True)

@@ -4,14 +4,17 @@ import asyncio
 import re
 import threading
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from html import unescape
 from urllib.parse import parse_qsl, urlsplit
 
 import httpx
+import msgspec
 import pytest
 
 from doors import PUBLIC, csrf_in, send, served
 from headwater import failpoint
+from headwater.acts.setup import Disconnect
 from headwater.errors import CredentialsError, ProviderError
 from headwater.grant import TOKEN_FIELD, Token, completed, oauth_of
 from headwater.run import LEASE_SECONDS
@@ -22,10 +25,10 @@ SETTINGS = "/connections/acme/settings"
 
 
 @asynccontextmanager
-async def cloud(folder):
+async def cloud(folder, *, revokes=False):
     """A served installation with a connection of the cloud, an operator before it, and the provider."""
     if not (folder / "cloud").exists():
-        cloud_project(folder / "cloud")
+        cloud_project(folder / "cloud", revokes=revokes)
     with oauth_provider(CALLBACK) as provider:
         async with served(folder) as house:
             values = {"address": provider.url, "client_id": CLIENT_ID, "client_secret": CLIENT_SECRET}
@@ -33,9 +36,9 @@ async def cloud(folder):
             yield house, await house.person("operator"), provider
 
 
-def at_the_cloud(folder, story):
+def at_the_cloud(folder, story, *, revokes=False):
     async def main():
-        async with cloud(folder) as (house, browser, provider):
+        async with cloud(folder, revokes=revokes) as (house, browser, provider):
             await story(house, browser, provider)
 
     asyncio.run(main())
@@ -279,7 +282,9 @@ def test_to_leave_takes_a_form_of_ours_and_an_operator(tmp_path):
 def test_a_connection_is_disconnected(tmp_path):
     async def story(house, browser, _):
         await authorise(browser)
-        assert "is forgotten" in (await browser.get("/acts/connections.disconnect?connection=acme")).text
+        plan = (await browser.get("/acts/connections.disconnect?connection=acme")).text
+        assert "is forgotten" in plan
+        assert "stands until it is withdrawn there" in plan
         done = await send(browser, SETTINGS, "/acts/connections.disconnect", connection="acme")
         assert done.headers["location"] == SETTINGS
         assert await sealed(house) == []
@@ -288,6 +293,125 @@ def test_a_connection_is_disconnected(tmp_path):
             await (await tokens_of(house)).access_token()
 
     at_the_cloud(tmp_path, story)
+
+
+async def disconnect(house):
+    """Disconnect, with time going by; what was done."""
+    doing = asyncio.create_task(house.platform.perform(Disconnect(connection="acme")))
+    while not doing.done():
+        await house.clock.advance(0.25)
+    return doing.result()
+
+
+def test_disconnecting_withdraws_the_authorisation_at_the_provider(tmp_path):
+    async def story(house, browser, provider):
+        await authorise(browser)
+        assert "asked to withdraw it" in (await browser.get("/acts/connections.disconnect?connection=acme")).text
+        done = await send(browser, SETTINGS, "/acts/connections.disconnect", connection="acme")
+        assert done.headers["location"] == SETTINGS
+        assert (await sealed(house), provider.good) == ([], [])
+        assert provider.withdrawn == ["refresh_token", "access_token"]
+        noted = (await house.store.audit_log())[0]
+        assert (noted.act, noted.detail["revoked"]) == ("connections.disconnect", True)
+        assert "the provider has withdrawn the authorisation" in noted.detail["did"]
+        assert "canary" not in str(noted)
+
+    at_the_cloud(tmp_path, story, revokes=True)
+
+
+@pytest.mark.parametrize(
+    ("refusal", "asked", "says"),
+    [
+        ((503, {"error": "temporarily_unavailable"}), 4, "answered 503"),
+        ((400, {"error": "unsupported_token_type"}), 1, "answered: unsupported_token_type."),
+        ((400, "no JSON"), 1, "no JSON"),
+        ((401, {"error": "invalid_client"}), 1, "answered 401"),
+    ],
+)
+def test_what_the_provider_does_not_withdraw_is_told_and_forgotten_here_all_the_same(tmp_path, refusal, asked, says):
+    async def story(house, browser, provider):
+        await authorise(browser)
+        provider.revoke_refusal = refusal
+        done = await disconnect(house)
+        assert not done.ok
+        assert done.sentence.startswith("acme is disconnected, but not at the provider: ")
+        assert says in done.sentence
+        assert provider.withdrawn == ["refresh_token"] * asked
+        assert await sealed(house) == []
+        assert (await house.store.connection("acme")).needs_attention
+        noted = (await house.store.audit_log())[0]
+        assert (noted.act, noted.detail["revoked"]) == ("connections.disconnect", False)
+        assert says in noted.detail["problem"]
+        assert "canary" not in str(noted)
+
+    at_the_cloud(tmp_path, story, revokes=True)
+
+
+def test_a_page_tells_what_the_provider_did_not_withdraw(tmp_path):
+    async def story(_, browser, provider):
+        await authorise(browser)
+        provider.revoke_refusal = (400, {"error": "unsupported_token_type"})
+        done = await send(browser, SETTINGS, "/acts/connections.disconnect", connection="acme")
+        assert done.status_code == 200
+        assert "but not at the provider" in done.text
+
+    at_the_cloud(tmp_path, story, revokes=True)
+
+
+def test_a_token_that_has_ended_at_the_provider_is_withdrawn(tmp_path):
+    async def story(house, browser, provider):
+        await authorise(browser)
+        provider.revoke_refusal = (400, {"error": "invalid_token"})
+        assert (await disconnect(house)).value == {"revoked": True, "problem": None}
+
+    at_the_cloud(tmp_path, story, revokes=True)
+
+
+def test_a_provider_that_says_nothing_is_waited_for_only_so_long(tmp_path):
+    async def story(house, browser, provider):
+        await authorise(browser)
+        provider.revoke_held = threading.Event()
+        done = await disconnect(house)
+        assert "no answer within 20 s" in done.sentence
+        assert await sealed(house) == []
+
+    at_the_cloud(tmp_path, story, revokes=True)
+
+
+def test_a_token_is_withdrawn_only_where_the_connector_may_call(tmp_path):
+    async def story(house, browser, provider):
+        await authorise(browser)
+        tokens = await tokens_of(house)
+        for elsewhere in ("http://127.0.0.1:9/revoke", "https://evil.example/revoke", "{settings.client_id}/revoke"):
+            declared = msgspec.structs.replace(tokens.oauth, revoke_url=elsewhere)
+            came = await replace(tokens, oauth=declared).revoke(tokens.kept)
+            assert came.is_revoked is False
+            assert "permi" in came.problem or "holds no address" in came.problem, came.problem
+        assert provider.withdrawn == []
+
+    at_the_cloud(tmp_path, story, revokes=True)
+
+
+def test_what_a_renewal_brings_after_its_connection_was_disconnected_is_withdrawn_too(tmp_path):
+    async def story(house, browser, provider):
+        provider.lasts = 100
+        await authorise(browser)
+        await house.clock.advance(90)
+        provider.held = threading.Event()
+        asking = asyncio.create_task((await tokens_of(house)).access_token())
+        while len(provider.asked) < 2:
+            await asyncio.sleep(0)
+        assert (await disconnect(house)).ok
+        for one in provider.tokens:
+            one.revoked = False  # as at a provider where the renewal was further than the withdrawal
+        provider.held.set()
+        with pytest.raises(CredentialsError, match="not authorised yet"):
+            await asking
+        assert provider.withdrawn == ["refresh_token", "access_token"] * 2
+        assert provider.good == []
+        assert await sealed(house) == []
+
+    at_the_cloud(tmp_path, story, revokes=True)
 
 
 def test_a_crash_before_the_new_token_is_stored_costs_an_authorisation_and_is_told(tmp_path):
@@ -324,6 +448,7 @@ def test_a_declaration_says_what_is_wrong_with_it():
     for bad in (
         {"authorize_url": "https://a"},
         good | {"token_url": "ftp://x"},
+        good | {"revoke_url": "/revoke"},
         good | {"colour": 1},
         good | {"scopes": "a"},
     ):

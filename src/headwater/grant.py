@@ -30,6 +30,7 @@ class OAuth(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     authorize_url: _Url  # where the owner says yes; may begin with `{settings.field}`
     token_url: _Url  # where codes and refresh tokens become access tokens
+    revoke_url: _Url | None = None  # where tokens are withdrawn (RFC 7009) when it is disconnected; None: nowhere
     client_id: _Name = "client_id"  # the settings field that holds it
     client_secret: _Name | None = "client_secret"  # noqa: S105  the secret field that holds it; None for a public client
     scopes: tuple[str, ...] = ()  # what is asked for

@@ -2,6 +2,7 @@
 
 fresh? ──> given      stale ──> lease ──> read again ──> ask the provider ──> store, fenced ──> given
                                   └── another node has it: wait, read again
+disconnected? ──> taken away here ──> then the provider is asked to withdraw it
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
+from headwater.answer import HttpResponse
 from headwater.clock import Clock
 from headwater.connection import KeyRing, secret_aad
 from headwater.context import HttpPort
-from headwater.errors import CredentialsError, ProviderError, SettingsError
+from headwater.deadline import Deadlines
+from headwater.errors import CredentialsError, HeadwaterError, ProviderError, SettingsError
 from headwater.failpoint import failpoint
 from headwater.grant import (
     DEFAULT_SECONDS,
@@ -32,11 +35,13 @@ from headwater.grant import (
     Token,
     completed,
 )
+from headwater.redaction import Redactor
 from headwater.store import ConnectionStore
 
 WAIT_SECONDS = 0.25  # between two looks for what another node obtained
 WAIT_SECONDS_MAX = 30.0
 REQUEST_SECONDS_MAX = 30.0  # shorter than the lease
+REVOKE_SECONDS_MAX = 20.0  # of all attempts to withdraw an authorisation: somebody waits for it
 SAID_CHARACTERS_MAX = 200
 _OURS = frozenset(
     {"invalid_grant", "invalid_client", "unauthorized_client", "invalid_scope"}
@@ -45,6 +50,14 @@ _OURS = frozenset(
 
 class TokenStore(ConnectionStore, GrantStore, Protocol):
     """What tokens are kept in."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Withdrawal:
+    """What became at the provider of an authorisation that is forgotten here."""
+
+    is_revoked: bool | None  # None: the connector names no URL to ask, or there was nothing to withdraw
+    problem: str = ""  # why it was not, without a secret
 
 
 @dataclass(kw_only=True)
@@ -117,14 +130,57 @@ class Tokens:
         words = {"grant_type": "authorization_code", "code": code, "redirect_uri": redirect_uri}
         return await self._ask(words | ({"code_verifier": verifier} if self.oauth.pkce else {}), before=None)
 
-    async def keep(self, token: Token | None) -> None:
-        """Store a token that the account gave just now (None: take it away), over whatever is under way."""
+    async def keep(self, token: Token) -> None:
+        """Store a token that the account gave just now, over whatever is under way."""
+        epoch = await self._lease_over()
+        await self.store.put_grant(self.connection_id, epoch=epoch, name=TOKEN_FIELD, ciphertext=self._sealed(token))
+        self.forget(self.connection_id)
+
+    async def take(self) -> Token | None:
+        """What is stored, taken away over whatever is under way; None where there is none."""
+        epoch = await self._lease_over()
+        try:
+            token = await self._stored()
+        except CredentialsError:
+            token = None
+        taken = await self.store.put_grant(self.connection_id, epoch=epoch, name=TOKEN_FIELD, ciphertext=None)
+        self.forget(self.connection_id)
+        return token if taken else None  # else somebody authorised it anew meanwhile
+
+    async def revoke(self, token: Token | None) -> Withdrawal:
+        """Ask the provider to withdraw what nobody here uses any more (RFC 7009), as far as it can be asked.
+
+        The refresh token first: most providers end all of the authorisation with it. A provider that is away is asked
+        again within `REVOKE_SECONDS_MAX`, and no longer; nothing is raised.
+        """
+        if self.oauth.revoke_url is None or token is None:
+            return Withdrawal(is_revoked=None)
+        own = [("refresh_token", token.refresh_token), ("access_token", token.access_token)]
+        try:
+            with Deadlines(self.clock).limit(REVOKE_SECONDS_MAX):
+                for kind, text in own:
+                    if text is not None:
+                        await self._withdraw(self.oauth.revoke_url, text, kind)
+        except TimeoutError:
+            return Withdrawal(is_revoked=False, problem=f"it gave no answer within {REVOKE_SECONDS_MAX:g} s.")
+        except HeadwaterError as error:
+            # A token that another node renewed is not among those that the client leaves out of what it tells.
+            said = Redactor(text for _, text in own if text is not None).line(str(error))
+            return Withdrawal(is_revoked=False, problem=said)
+        return Withdrawal(is_revoked=True)
+
+    async def _withdraw(self, url: str, token: str, kind: str) -> None:
+        answer = await self._post(
+            url, {"token": token, "token_type_hint": kind}, seconds=REVOKE_SECONDS_MAX, ok=(400,), idempotent=True
+        )
+        if answer.status == 400 and (code := _object(answer).get("error")) != "invalid_token":  # else it has ended
+            raise ProviderError(f"The provider answered: {str(code)[:SAID_CHARACTERS_MAX]}.")
+
+    async def _lease_over(self) -> int:
         at = self.clock.now()
         epoch = await self.store.lease_grant(self.connection_id, at=at, lease_seconds=LEASE_SECONDS, takes_over=True)
         assert epoch is not None, "it was taken over"
-        sealed = None if token is None else self._sealed(token)
-        await self.store.put_grant(self.connection_id, epoch=epoch, name=TOKEN_FIELD, ciphertext=sealed)
-        self.forget(self.connection_id)
+        return epoch
 
     async def _renewed(self) -> Token:
         task = self.refreshes.tasks.get(self.connection_id)
@@ -175,10 +231,18 @@ class Tokens:
         if not await self.store.put_grant(
             self.connection_id, epoch=epoch, name=TOKEN_FIELD, ciphertext=self._sealed(token)
         ):
-            token = await self._stored()  # somebody authorised it anew meanwhile: theirs counts
+            token = await self._of_others(token)
         failpoint("oauth.stored")
         self.forget(self.connection_id)
         return token
+
+    async def _of_others(self, mine: Token) -> Token:
+        """What stands after a renewal that was overtaken: theirs who authorised it anew, or nothing at all."""
+        try:
+            return await self._stored()
+        except CredentialsError:
+            await self.revoke(mine)  # it was disconnected, and what came of the renewal is to end like the rest
+            raise
 
     async def _stored(self) -> Token:
         for one in await self.store.secrets(self.connection_id, at=self.clock.now()):
@@ -191,22 +255,8 @@ class Tokens:
         return self.key_ring.encrypt(token.sealed_text(), aad=secret_aad(self.connection, TOKEN_FIELD))
 
     async def _ask(self, words: Mapping[str, str], *, before: Token | None) -> Token:
-        client_id, headers = str(self.settings.get(self.oauth.client_id) or ""), {"Accept": "application/json"}
-        form = dict(words)
-        secret = self.secrets.get(self.oauth.client_secret) if self.oauth.client_secret else None
-        if secret is not None and self.oauth.client_auth == "basic":
-            pair = f"{quote(client_id, safe='')}:{quote(secret, safe='')}"
-            headers["Authorization"] = f"Basic {b64encode(pair.encode()).decode()}"
-        else:
-            form |= {"client_id": client_id} | ({"client_secret": secret} if secret is not None else {})
-        try:
-            url = completed(self.oauth.token_url, self.settings)
-        except ValueError as error:
-            raise SettingsError(f"The token of {self.connection} cannot be asked for: {error}.") from None
         asked_at = self.clock.now()
-        answer = await self.http.request(
-            "POST", url, data=form, headers=headers, ok=(400, 401), timeout_seconds=REQUEST_SECONDS_MAX
-        )
+        answer = await self._post(self.oauth.token_url, words, seconds=REQUEST_SECONDS_MAX, ok=(400, 401))
         said = _object(answer)
         if answer.status >= 400:
             raise self._refusal(said)
@@ -222,6 +272,27 @@ class Tokens:
             expires_at=asked_at + timedelta(seconds=_seconds(lasts)),
             scope=scope if isinstance(scope, str) else before.scope if before else " ".join(self.oauth.scopes),
         )
+
+    async def _post(
+        self, declared: str, words: Mapping[str, str], *, seconds: float, ok: tuple[int, ...], idempotent: bool = False
+    ) -> HttpResponse:
+        """The answer to a form of the client, which proves itself (RFC 6749, 2.3.1)."""
+        try:
+            url = completed(declared, self.settings)
+        except ValueError as error:
+            raise SettingsError(f"The provider of {self.connection} cannot be asked: {error}.") from None
+        client_id, headers = str(self.settings.get(self.oauth.client_id) or ""), {"Accept": "application/json"}
+        form = dict(words)
+        secret = self.secrets.get(self.oauth.client_secret) if self.oauth.client_secret else None
+        if secret is not None and self.oauth.client_auth == "basic":
+            pair = f"{quote(client_id, safe='')}:{quote(secret, safe='')}"
+            headers["Authorization"] = f"Basic {b64encode(pair.encode()).decode()}"
+        else:
+            form |= {"client_id": client_id} | ({"client_secret": secret} if secret is not None else {})
+        answer: HttpResponse = await self.http.request(
+            "POST", url, data=form, headers=headers, ok=ok, timeout_seconds=seconds, idempotent=idempotent
+        )
+        return answer
 
     def _refusal(self, said: Mapping[str, Any]) -> Exception:
         code = str(said.get("error", "no reason"))[:SAID_CHARACTERS_MAX]
@@ -242,9 +313,9 @@ def _object(answer: Any) -> Mapping[str, Any]:
     try:
         found = msgspec.json.decode(answer.body)
     except msgspec.DecodeError as error:
-        raise ProviderError("The token URL answered no JSON.") from error
+        raise ProviderError("The provider answered no JSON.") from error
     if not isinstance(found, dict):
-        raise ProviderError("The token URL answered no JSON object.")
+        raise ProviderError("The provider answered no JSON object.")
     return found
 
 

@@ -15,7 +15,7 @@ from headwater.connection import encrypt_secrets, endpoint_id, validate_settings
 from headwater.declaration import declarations
 from headwater.errors import NotFoundError, UsageError, near_miss
 from headwater.intention import StoredConnection
-from headwater.tokens import Tokens
+from headwater.tokens import Tokens, Withdrawal
 
 if TYPE_CHECKING:
     from headwater.project import Project
@@ -256,7 +256,9 @@ class Disconnect(ConnectionAct, frozen=True, kw_only=True):
             sentence=f"The authorisation of {self.connection} is forgotten.",
             consequences=(
                 "Nothing of it runs until it is authorised again; deliveries are still stored.",
-                "At the provider it stands until it is withdrawn there.",
+                "At the provider it stands until it is withdrawn there."
+                if tokens.oauth.revoke_url is None
+                else "The provider is asked to withdraw it; where that fails, it is forgotten all the same.",
             ),
             is_possible=tokens.kept is not None,
         )
@@ -264,12 +266,19 @@ class Disconnect(ConnectionAct, frozen=True, kw_only=True):
     async def carry_out(self, desk: Desk) -> Done:
         """See `Act.carry_out`."""
         tokens = await self._tokens(desk)
-        await tokens.keep(None)
+        token = await tokens.take()
         reason = "It was disconnected: connect it again on its settings page."
         await desk.store.pause_connection(
             tokens.connection_id, reason=reason, needs_attention=True, at=desk.clock.now()
         )
-        return Done(sentence=f"{self.connection} is disconnected.", target=self.connection, place=self.about())
+        came = await tokens.revoke(token)
+        return Done(
+            sentence=f"{self.connection} is disconnected{_told(came)}",
+            value={"revoked": came.is_revoked, "problem": came.problem or None},
+            target=self.connection,
+            place=None if came.problem else self.about(),
+            ok=not came.problem,
+        )
 
     def command(self) -> list[str]:
         """See `Act.command`."""
@@ -284,6 +293,12 @@ class Disconnect(ConnectionAct, frozen=True, kw_only=True):
         if not isinstance(tokens, Tokens):
             raise UsageError(f"{self.connection} is not authorised by OAuth.")
         return tokens
+
+
+def _told(came: Withdrawal) -> str:
+    if came.problem:
+        return f", but not at the provider: {came.problem} Withdraw the authorisation there."
+    return ", and the provider has withdrawn the authorisation." if came.is_revoked else "."
 
 
 class RemoveConnection(ConnectionAct, frozen=True, kw_only=True):

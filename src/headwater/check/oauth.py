@@ -1,4 +1,4 @@
-"""OAuth: a declaration whose fields are there, whose client is a setting, and whose token URL may be called."""
+"""OAuth: a declaration whose fields are there, whose client is a setting, and whose URLs may be called."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def check_oauth(subject: Subject, places: Places) -> None:
     _check_name(subject, line, "client_id", declared.client_id, plain, "setting")
     if declared.client_secret is not None:
         _check_name(subject, line, "client_secret", declared.client_secret, list(subject.secrets()), "secret setting")
-    _check_url(subject, line, declared, plain)
+    _check_urls(subject, line, declared, plain)
 
 
 def _check_name(subject: Subject, line: int, field: str, name: str, known: list[str], what: str) -> None:
@@ -40,16 +40,21 @@ def _check_name(subject: Subject, line: int, field: str, name: str, known: list[
         )
 
 
-def _check_url(subject: Subject, line: int, declared: OAuth, plain: list[str]) -> None:
-    assert subject.connector is not None, "the manifest was read"
-    for url in (declared.authorize_url, declared.token_url):
-        name = url.removeprefix("{settings.").partition("}")[0] if url.startswith("{settings.") else None
+def _check_urls(subject: Subject, line: int, declared: OAuth, plain: list[str]) -> None:
+    for url in (declared.authorize_url, declared.token_url, declared.revoke_url):
+        name = url.removeprefix("{settings.").partition("}")[0] if url and url.startswith("{settings.") else None
         if name is not None and name not in plain:
             _check_name(subject, line, "a URL", name, plain, "setting")
+    _check_permitted(subject, line, "token URL", declared.token_url)
+    if declared.revoke_url is not None:
+        _check_permitted(subject, line, "revocation URL", declared.revoke_url)
+
+
+def _check_permitted(subject: Subject, line: int, what: str, url: str) -> None:
+    assert subject.connector is not None, "the manifest was read"
     permitted = patterns(subject)
     if permitted is None:
         return
-    url = declared.token_url
     if url.startswith("{settings."):
         head = url.partition("}")[0] + "}"
         is_named = any(one.startswith(head) for one in subject.connector.permissions.http)
@@ -61,6 +66,6 @@ def _check_url(subject: Subject, line: int, declared: OAuth, plain: list[str]) -
             code.OAUTH_INVALID,
             MANIFEST,
             line,
-            f"The token URL `{url}` is permitted by no pattern.",
+            f"The {what} `{url}` is permitted by no pattern.",
             "add its host to `permissions.http`.",
         )

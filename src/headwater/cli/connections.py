@@ -212,21 +212,25 @@ def authorize(options: Options, connection: str) -> None:
 @platform_options
 @click.argument("connection")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def disconnect(options: Options, connection: str, yes: bool) -> None:
-    """Forget the OAuth authorisation of CONNECTION; nothing of it runs until it is authorised again."""
+def disconnect(options: Options, connection: str, yes: bool) -> int:
+    """Forget the OAuth authorisation of CONNECTION; nothing of it runs until it is authorised again.
 
-    async def act(platform: Platform) -> None:
+    The provider is asked to withdraw it where the connector tells its URL; exit code 1 when it did not.
+    """
+
+    async def act(platform: Platform) -> int:
         from headwater.acts.setup import Disconnect
 
         stored = await platform.find_connection(connection)
         confirm(f"Forget the authorisation of {stored.key}?", yes=yes)
         done = await platform.perform(Disconnect(connection=stored.key))
         if options.json:
-            output.print_json({"connection": stored.key})
+            output.print_json({"connection": stored.key, **done.value})
         else:
             output.say(done.sentence)
+        return 0 if done.ok else 1
 
-    with_platform(options, act, projects=True)
+    return with_platform(options, act, projects=True)
 
 
 @connections.command("remove")
