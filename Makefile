@@ -76,6 +76,14 @@ bench: .venv-bench/.ready
 docs: $(VENV)/.ready
 	$(BIN)/python tools/made.py
 
+.PHONY: site screenshots
+
+site: $(VENV)/.ready
+	$(BIN)/zensical build --strict --clean
+
+screenshots: $(VENV)/.ready
+	$(BIN)/python tools/screenshots.py
+
 requirements: $(VENV)/.ready
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade \
 		pyproject.toml -o requirements/run.txt

@@ -1,4 +1,4 @@
-"""The documents say what is so: links lead somewhere, commands exist, the README's connector passes its check."""
+"""The documents say what is so: files and commands exist, the README's connector passes its check."""
 
 import importlib
 import re
@@ -24,12 +24,6 @@ def blocks(text, language):
 
 def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text().splitlines()) < 120
-
-
-@pytest.mark.parametrize("page", PAGES, ids=NAMES)
-def test_every_link_leads_somewhere(page):
-    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
-        assert target.startswith("https://") or (page.parent / target).exists(), target
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)

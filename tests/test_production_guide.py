@@ -30,7 +30,7 @@ from headwater.transfer import transfer
 ROOT = Path(__file__).parent.parent
 GUIDE = (ROOT / "docs" / "guides" / "production.md").read_text()
 DEPLOY = ROOT / "deploy"
-BLOCKS = dict(re.findall(r"^```(?:sh|ini) ([a-z ]+)\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL))
+BLOCKS = dict(re.findall(r'^```(?:sh|ini) title="([a-z ]+)"\n(.*?)^```', GUIDE, re.MULTILINE | re.DOTALL))
 LIMIT_SECONDS = 60
 
 

@@ -138,7 +138,7 @@ def _print_run(run: Run, pages: Sequence[PageRow], requests: Sequence[RequestLog
             ("finished", run.finished_at),
             ("next attempt", run.due_at if run.state == "retrying" else None),
             ("records", output.counts(run.counts)),
-            ("checkpoint", f"{run.cursor_before or '-'} → {run.cursor_after or '-'}"),
+            ("checkpoint", _moved(run)),
             ("connector", run.connector_version),
             ("error", f"{run.error_code}: {run.error}" if run.error else None),
         ]
@@ -146,6 +146,11 @@ def _print_run(run: Run, pages: Sequence[PageRow], requests: Sequence[RequestLog
     _print_details(pages, requests)
     if run.traceback:
         output.say("\n" + run.traceback.rstrip())
+
+
+def _moved(run: Run) -> str:
+    before = run.cursor_before or "the beginning"
+    return f"{before} → {run.cursor_after or 'none'}" if run.pages else f"{before}: no page was committed"
 
 
 def _print_details(pages: Sequence[PageRow], requests: Sequence[RequestLog]) -> None:
