@@ -7,13 +7,15 @@ ARGS ?=
 CYCLES ?= 500
 ACTS ?= 10
 SEEDS ?= 200
+CASES ?= 10000
 STORE ?= sqlite
 MINUTES ?= 10
 RATE ?= 300
 CUTS ?= 20000
 SEED ?=
 
-.PHONY: demo cluster test lint types layers tests test-cluster crash simulate bugs nightly-power nightly-io nightly-load bench docs requirements clean
+.PHONY: demo cluster test lint types layers tests test-cluster crash simulate bugs nightly-power nightly-io nightly-load \
+	nightly-signatures bench docs requirements clean
 
 $(VENV)/.ready: requirements/dev.txt pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
@@ -66,6 +68,9 @@ nightly-power: $(VENV)/.ready
 
 nightly-io: $(VENV)/.ready
 	$(BIN)/python tests/io/faults.py $(ARGS)
+
+nightly-signatures: $(VENV)/.ready
+	PROPERTY_EXPLORE=1 PROPERTY_EXAMPLES=$(CASES) $(BIN)/pytest -n 2 tests/test_signature_properties.py $(ARGS)
 
 nightly-load: $(VENV)/.ready
 	$(BIN)/python tests/load/verified.py --store $(STORE) --minutes $(MINUTES) --rate $(RATE) $(ARGS)
