@@ -8,14 +8,15 @@ CYCLES ?= 500
 ACTS ?= 10
 SEEDS ?= 200
 CASES ?= 10000
+EXAMPLES ?= 120
 STORE ?= sqlite
 MINUTES ?= 10
 RATE ?= 300
 CUTS ?= 20000
 SEED ?=
 
-.PHONY: demo cluster test lint types layers tests test-cluster crash simulate bugs nightly-power nightly-io nightly-load \
-	nightly-signatures bench docs requirements clean
+.PHONY: demo cluster test lint types layers tests test-cluster crash simulate bugs nightly-api nightly-power nightly-io \
+	nightly-load nightly-signatures bench docs requirements clean
 
 $(VENV)/.ready: requirements/dev.txt pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
@@ -62,6 +63,9 @@ simulate: $(VENV)/.ready
 
 bugs: $(VENV)/.ready
 	$(BIN)/python tests/simulation/bugs.py $(ARGS)
+
+nightly-api: $(VENV)/.ready
+	EXAMPLES=$(EXAMPLES) $(BIN)/pytest -q -o faulthandler_timeout=0 tests/test_openapi.py
 
 nightly-power: $(VENV)/.ready
 	$(BIN)/python tests/power/cuts.py $(if $(SEED),--seed $(SEED),--cuts $(CUTS)) $(ARGS)

@@ -4,6 +4,7 @@ V6 authentication · V7 sessions · V8 authorization.
 """
 
 import re
+from hashlib import sha1
 
 import pytest
 
@@ -117,6 +118,21 @@ def test_v6_2_10_a_password_stays_good(tmp_path):
 def test_v6_2_11_words_of_this_place_are_no_password(word):
     with pytest.raises(UsageError):
         password.require_good(word, names=("ann@example.com", "Ann Archer"))
+
+
+def test_v6_2_12_what_is_known_from_breaches_is_refused(tmp_path):
+    listed = tmp_path / "breached.txt"
+    listed.write_text("".join(f"{sha1(one.encode()).hexdigest().upper()}:3\n" for one in [BETTER]))
+
+    async def act(house):
+        browser = await house.person()
+        for new, status in ((BETTER, 422), (f"{BETTER}, once more", 303)):
+            form = {"current": GOOD, "password": new, "again": new}
+            answer = await send(browser, "/account", "/account/password", **form)
+            assert answer.status_code == status
+            assert ("known from a breach" in answer.text) == (status == 422)
+
+    visit(tmp_path, act, breached_passwords=listed)
 
 
 def test_v6_3_1_guessing_ends_by_account_and_by_address(tmp_path):

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from headwater.activation import Activations
+from headwater.breached import BreachedPasswords
 from headwater.canonical.schema import CanonicalType
 from headwater.catalog import Connector
 from headwater.clock import Clock, SharedClock
@@ -83,6 +84,7 @@ class Platform:
     config: Config
     clock: Clock
     store: Store
+    breached: BreachedPasswords | None = None  # that no account may take
     projects: dict[str, Project] = field(default_factory=dict)  # by connector key; replaced in place
     refused: list[Refused] = field(default_factory=list)
     passed_over: dict[str, Path] = field(default_factory=dict)  # folders of connectors that are deployed, by key
@@ -316,10 +318,12 @@ async def open_platform(
     A project that does not pass its check is in `refused`, and the others go on. In tests, `loaded` projects are taken
     as they are, and `transport` takes the place of sockets; `through` wraps it, such as a cassette's recorder.
     """
+    passwords = config.breached_passwords
+    breached = None if passwords is None else await asyncio.to_thread(BreachedPasswords.at, passwords)
     store = await asyncio.to_thread(_make_store, config, clock)
     await store.open()
     try:
-        platform = Platform(config=config, clock=clock, store=store)
+        platform = Platform(config=config, clock=clock, store=store, breached=breached)
         await platform.set_clock_right()
         if not with_projects and not loaded:
             yield platform

@@ -92,7 +92,9 @@ class Application:
         self._connector_names: dict[str, str] = {}
         self._endpoints: tuple[str, ...] = ()
         self._note_projects()
-        self.door = Door(store=platform.store, clock=platform.clock, key_ring=platform.live.key_ring)
+        self.door = Door(
+            store=platform.store, clock=platform.clock, key_ring=platform.live.key_ring, breached=platform.breached
+        )
         self._pages = Front(
             self._starlette(version), trusted=config.trusted_proxies, public_url=base_url or config.public_url
         )

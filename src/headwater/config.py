@@ -89,6 +89,7 @@ class Config:
     alert_secret: str | None = field(default=None, repr=False)  # `whsec_…`, of Standard Webhooks
     alert_email_from: str = "headwater@localhost"
     smtp_url: str | None = field(default=None, repr=False)  # by which alerts are mailed
+    breached_passwords: Path | None = None  # a file of SHA-1 hashes in order, of passwords that accounts may not take
     bundles: bool = True  # run what was deployed to the store, before a folder of the same connector
     log_format: LogFormat = "text"
     log_level: str = "info"
@@ -360,6 +361,7 @@ _READERS: dict[str, Callable[[Any, Path], Any]] = {
     "alert_secret": _signing_secret,
     "alert_email_from": _email,
     "smtp_url": _smtp,
+    "breached_passwords": _path,
     "bundles": _boolean,
     "log_format": _choice("text", "json"),
     "log_level": _choice("debug", "info", "warning", "error"),

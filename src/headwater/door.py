@@ -6,11 +6,12 @@ A login is counted before its password is looked at, and answered alike whether 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from hashlib import sha256
@@ -36,6 +37,7 @@ from headwater.account import (
     Role,
     Session,
 )
+from headwater.breached import BreachedPasswords
 from headwater.clock import Clock, to_micros
 from headwater.errors import NotFoundError, SettingsError, SignInError, UsageError
 from headwater.intention import AuditNote
@@ -100,6 +102,7 @@ class Door:
     store: Store
     clock: Clock
     key_ring: KeyRing | None = None
+    breached: BreachedPasswords | None = None  # that nobody may take; None: none is known
 
     async def setup_token(self) -> str | None:
         """A token for the first admin, good once and for `SETUP_SECONDS`; None when there is an account."""
@@ -127,7 +130,7 @@ class Door:
     async def add(self, *, email: str, name: str, role: Role, password: str, actor: str) -> Account:
         """A new account with its password, from the command line."""
         address = email_of(email)
-        passwords.require_good(password, names=(address, name))
+        await self._require_good(password, names=(address, name))
         note = self._note(actor, "accounts.add", address, {"role": role})
         words: dict[str, Any] = {"name": name_of(name, address), "role": role}
         return await self.store.add_account(
@@ -151,7 +154,7 @@ class Door:
         _, account = found
         address = account.email if account else email_of(email)
         shown = account.name if account else name_of(name, address)
-        passwords.require_good(password, names=(address, shown))
+        await self._require_good(password, names=(address, shown))
         act = "accounts.accept" if account else "accounts.setup"
         accepted = await self.store.accept_invitation(
             token_hash(token),
@@ -304,7 +307,7 @@ class Door:
 
     async def set_password(self, account: Account, new: str, *, actor: str, keep: str | None = None) -> None:
         """Set a password; every session ends but that of the token `keep`."""
-        passwords.require_good(new, names=(account.email, account.name))
+        await self._require_good(new, names=(account.email, account.name))
         note = self._note(actor, "accounts.password", account.email)
         kept = token_hash(keep) if keep else None
         await self.store.set_password(account.id, await passwords.hashed(new), keep=kept, note=note)
@@ -325,6 +328,15 @@ class Door:
         if found is None:
             raise NotFoundError("There is no such account.", hint="`headwater accounts` lists them.")
         return found
+
+    async def _require_good(self, password: str, *, names: Iterable[str]) -> None:
+        """`UsageError` with what is wrong with a new password."""
+        passwords.require_good(password, names=names)
+        if self.breached is not None and await asyncio.to_thread(self.breached.holds, password):
+            raise UsageError(
+                "This password is known from a breach of another place, and is tried by others.",
+                hint="Take one that you never used anywhere.",
+            )
 
     async def _prove(self, account: Account, password: str, *, address: str) -> None:
         """Once more the password of somebody who is signed in; a wrong one counts as a login that failed."""

@@ -174,7 +174,7 @@ def _say(options: Options, account: Account, link: str | None = None) -> None:
 def _door(platform: Platform) -> Any:
     from headwater.door import Door
 
-    return Door(store=platform.store, clock=platform.clock)
+    return Door(store=platform.store, clock=platform.clock, breached=platform.breached)
 
 
 def _actor() -> str:
