@@ -107,6 +107,13 @@ def test_the_reference_leaves_no_operation_no_field_and_no_export_out(monkeypatc
     assert all(f"### `{name}`" in (ROOT / "docs/reference/types.md").read_text() for name in shipped())
 
 
+def test_the_reference_of_the_manifest_begins_with_one_that_is_right():
+    (block,) = blocks((ROOT / "docs/reference/manifest.md").read_text(), "python")
+    named = {}
+    exec(block, named)
+    assert isinstance(named["connector"], headwater.Connector)
+
+
 def test_the_changelog_has_an_unreleased_part():
     assert "## Unreleased" in (ROOT / "CHANGELOG.md").read_text()
 

@@ -18,6 +18,7 @@ from crash.cycles import free_port
 from headwater.cli import main
 
 GUIDES = Path(__file__).parent.parent / "docs" / "guides"
+COURSES = [["start", "alerts", "deploy", "access"], ["poll", "backfill", "webhook", "operate"], ["oauth"]]
 PLAIN = re.compile(r"headwater [^|&;<>$`*\n]*")
 LATER = ("headwater streams", "headwater deliveries show")  # they show what comes about beside them
 
@@ -121,16 +122,17 @@ def listens(port):
     )
 
 
-@pytest.mark.parametrize("guides", [["start"], ["poll", "backfill", "webhook", "operate"]], ids=" ".join)
+@pytest.mark.parametrize("guides", COURSES, ids=" ".join)
 def test_the_guides_with_a_provider_and_a_server(tmp_path, guides):
     """One after the other: each goes on with what the one before has made."""
     ports = {given: str(free_port()) for given in ("8099", "8700")}
     waiting = list(ports.values())  # in the order in which they are taken
     terminal = Terminal(tmp_path, HEADWATER_PORT=ports["8700"])
+    names = ports | {"https://headwater.example.com": f"http://127.0.0.1:{ports['8700']}"}
     try:
         for guide in guides:
             text = (GUIDES / f"{guide}.md").read_text()
-            for given, free in ports.items():
+            for given, free in names.items():
                 text = text.replace(given, free)
             for command, expected in steps(text):
                 answer = terminal.run(command)
@@ -143,6 +145,25 @@ def test_the_guides_with_a_provider_and_a_server(tmp_path, guides):
                     assert tells(answer, expected), f"{guide}.md: {command}\n{answer}"
     finally:
         terminal.close()
+
+
+def test_every_guide_and_every_block_of_it_is_run():
+    """`test.md` is run below, `production.md` by tests/test_production_guide.py, block by block."""
+    names = [name for course in COURSES for name in course]
+    assert {path.stem for path in GUIDES.glob("*.md")} == {*names, "test", "production"}
+    for name in names:
+        text = (GUIDES / f"{name}.md").read_text()
+        assert set(re.findall(r"^```(\w+)$", text, re.MULTILINE)) <= {"console", "toml", "text"}, name
+
+
+def test_the_readmes_first_steps(tmp_path):
+    text, terminal, run = (GUIDES.parent.parent / "README.md").read_text(), Terminal(tmp_path), 0
+    for command, expected in steps(text.replace(".venv/bin/", "")):
+        if command.startswith(("headwater init", "headwater check")):
+            answer = terminal.run(command)
+            assert tells(answer, expected), (command, answer)
+            run += 1
+    assert run == 2
 
 
 def test_the_guide_to_tests(tmp_path):

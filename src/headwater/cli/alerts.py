@@ -70,7 +70,7 @@ def rules(options: Options) -> None:
             ("rule", "when", "connection", "stream", "more than", "for", "tell"),
             [
                 (
-                    one.id, ", ".join(one.conditions), one.connection, one.stream, one.threshold,
+                    one.id, ", ".join(one.conditions), one.connection, one.stream, _number(one.threshold),
                     f"{one.hold_seconds // 60} min", ", ".join(one.targets),
                 )
                 for one in found
@@ -168,3 +168,7 @@ def _perform(options: Options, wanted: Act) -> None:
             output.say(done.sentence)
 
     with_platform(options, act)
+
+
+def _number(value: float | None) -> str | None:
+    return None if value is None else f"{value:g}"
