@@ -13,10 +13,11 @@ STORE ?= sqlite
 MINUTES ?= 10
 RATE ?= 300
 CUTS ?= 20000
+SCENARIOS ?= 5000
 SEED ?=
 
 .PHONY: demo cluster test lint types layers tests test-cluster crash simulate bugs nightly-api nightly-power nightly-io \
-	nightly-load nightly-signatures bench docs requirements clean
+	nightly-load nightly-network nightly-signatures bench docs requirements clean
 
 $(VENV)/.ready: requirements/dev.txt pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
@@ -75,6 +76,9 @@ nightly-io: $(VENV)/.ready
 
 nightly-signatures: $(VENV)/.ready
 	PROPERTY_EXPLORE=1 PROPERTY_EXAMPLES=$(CASES) $(BIN)/pytest -n 2 tests/test_signature_properties.py $(ARGS)
+
+nightly-network: $(VENV)/.ready
+	$(BIN)/python tests/network/scenarios.py $(if $(SEED),--first $(SEED) --scenarios 1,--scenarios $(SCENARIOS)) $(ARGS)
 
 nightly-load: $(VENV)/.ready
 	$(BIN)/python tests/load/verified.py --store $(STORE) --minutes $(MINUTES) --rate $(RATE) $(ARGS)
