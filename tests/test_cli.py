@@ -137,6 +137,7 @@ def test_a_wrong_setting_of_the_environment_is_a_usage_error(shell: Shell, monke
     "command",
     [
         "accounts",
+        "backfill",
         "backfill list",
         "checkpoints",
         "connections",

@@ -1,5 +1,7 @@
 """The documentation as a site: every page is found, every link leads somewhere, nothing is loaded from elsewhere."""
 
+import json
+import os
 import re
 import shutil
 import subprocess
@@ -93,6 +95,31 @@ def test_the_site_is_built_without_a_warning_and_loads_nothing_from_elsewhere(tm
         assert elsewhere == [], path.name
     for path in site.rglob("*.css"):
         assert not re.search(r"""(url\(|@import)\s*['"]?(https?:)?//""", path.read_text()), path.name
+
+
+def test_what_the_pictures_show_still_comes_about(tmp_path):
+    told = """
+import asyncio, json, pathlib, sys
+import screenshots
+from headwater.delivery import DeliveryFilter
+
+async def main():
+    async with screenshots.installation(pathlib.Path(sys.argv[1])) as platform:
+        states = {one.state for one in await platform.store.deliveries(DeliveryFilter(connection="northwind"))}
+        windows = {one.state for one in await platform.store.windows(1)}
+        print(json.dumps([sorted(states), sorted(windows), await platform.store.populations()]))
+
+screenshots.STEPS = 3
+asyncio.run(main())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", told, tmp_path],
+        env=os.environ | {"PYTHONPATH": str(ROOT / "tools")}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    states, windows, populations = json.loads(done.stdout)
+    assert (states, windows) == (["dead", "done"], ["done", "failed", "running", "todo"])
+    assert {one[0] for one in populations} == {"acme", "northwind", "tailwind"}
 
 
 def test_what_a_page_loads_is_found():

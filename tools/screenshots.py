@@ -10,7 +10,8 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -229,19 +230,25 @@ def shop_project(folder: Path) -> ModuleType:
     return shop
 
 
-async def main() -> None:
-    """Let the morning pass, serve what is there, and take the pictures."""
+@asynccontextmanager
+async def installation(folder: Path) -> AsyncIterator[Platform]:
+    """An installation in that folder, once the morning is over."""
     clock = FakeClock(BEGIN)
     stripe = FakeStripe(3, clock)
     seed_account(stripe, customers=CUSTOMERS)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        providers = Providers(clock=clock, shop=shop_project(folder), stripe=stripe)
-        shutil.copytree(ROOT / "connectors" / "stripe", folder / "stripe")
-        projects = [load(folder / "shop"), load(folder / "stripe")]
-        config = Config(database=folder / "headwater.db", key=generate_key())
-        async with open_platform(config, clock, loaded=projects, transport=providers) as platform:
-            await Morning(platform, providers).pass_by()
+    providers = Providers(clock=clock, shop=shop_project(folder), stripe=stripe)
+    shutil.copytree(ROOT / "connectors" / "stripe", folder / "stripe")
+    projects = [load(folder / "shop"), load(folder / "stripe")]
+    config = Config(database=folder / "headwater.db", key=generate_key())
+    async with open_platform(config, clock, loaded=projects, transport=providers) as platform:
+        await Morning(platform, providers).pass_by()
+        yield platform
+
+
+async def main() -> None:
+    """Take the pictures."""
+    with tempfile.TemporaryDirectory() as folder:
+        async with installation(Path(folder)) as platform:
             await served(platform)
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from headwater.cli import output
-from headwater.cli.main import PARTIAL, NearMissGroup
+from headwater.cli.main import PARTIAL, ListGroup
 from headwater.cli.runs import stream_name
 from headwater.cli.session import Options, confirm, instant, is_served, platform_options, with_platform
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 LOOK_SECONDS = 0.5
 
 
-class _BackfillGroup(NearMissGroup):
-    """Takes CONNECTION STREAM as the command `start`, which nobody has to type."""
+class _BackfillGroup(ListGroup):
+    """Takes CONNECTION STREAM as the command `start`, which nobody has to type; alone it lists."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """See `click.Group`."""
