@@ -22,6 +22,7 @@ def test_whatever_the_network_does_records_equal_the_ledger_in_the_end(tmp_path)
     assert figures.problems == []
     assert figures.scenarios == len(SEEDS)
     assert figures.acked > 0
+    assert figures.polled > 0
     assert figures.records > 0
     assert figures.struck
 

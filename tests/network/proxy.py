@@ -52,6 +52,7 @@ class Proxy:
         self._turn = asyncio.Event()
         self._chance = random.Random(0)
         self._weather = Weather()
+        self.met = 0  # connections that came in this weather
         self.struck: Counter[str] = Counter()
 
     @property
@@ -73,7 +74,7 @@ class Proxy:
 
     async def renew(self, weather: Weather, chance: random.Random) -> None:
         """End every connection; the next ones meet this weather."""
-        self._weather, self._chance = weather, chance
+        self._weather, self._chance, self.met = weather, chance, 0
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -84,6 +85,7 @@ class Proxy:
         await self.renew(Weather(), random.Random(0))
 
     def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.met += 1
         task = asyncio.create_task(self._carry(reader, writer, self._fault()))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

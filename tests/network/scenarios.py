@@ -39,6 +39,8 @@ from headwater.testing.provider import API_KEY, seed_account  # noqa: E402
 
 ACTS = 6  # of an account in one scenario
 FAULTS_SECONDS = 1.5
+MEETINGS = 2  # connections of polls that meet a scenario's faults
+MEETING_SECONDS_MAX = 10.0
 SETTLE_SECONDS_MAX = 60.0
 LOOK_SECONDS = 0.1
 DUE_SECONDS = 1.0  # between two times that all is brought to now
@@ -54,6 +56,7 @@ class Figures:
     struck: Counter[str] = field(default_factory=Counter)  # faults, by side and kind
     answers: Counter[int] = field(default_factory=Counter)  # to webhooks, by status; 0 where there was none
     acked: int = 0
+    polled: int = 0  # connections of polls that met faults
     records: int = 0  # compared in the end
     descriptors: tuple[int, int] = (0, 0)  # of the server: before the first scenario and after the last
     problems: list[str] = field(default_factory=list)
@@ -68,6 +71,7 @@ class Account(cycles.Rig):
         self.connection = 0
         self.ingress, self.api = Proxy(server_port), Proxy(api_port)
         self.seed = 0
+        self.polled = 0  # connections of polls that met faults
 
     @contextlib.contextmanager
     def read(self):
@@ -87,6 +91,12 @@ class Account(cycles.Rig):
         for _ in range(ACTS):
             self.provider.activity.step()
             await asyncio.sleep(chance.uniform(0, FAULTS_SECONDS / ACTS))
+        # Polls begin when the server looks for what is due, which may be after the last act.
+        limit = time.monotonic() + MEETING_SECONDS_MAX
+        while self.api.met < MEETINGS and time.monotonic() < limit:
+            await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(chance.uniform(0, FAULTS_SECONDS))
+        self.polled += self.api.met
 
     async def calm(self) -> None:
         """No faults any more."""
@@ -179,6 +189,7 @@ class Programme:
         for account in self._accounts:
             self.figures.answers += account.figures.answers
             self.figures.acked += len(account.acked)
+            self.figures.polled += account.polled
             for side, proxy in (("ingress", account.ingress), ("provider", account.api)):
                 self.figures.struck.update({f"{side}: {kind}": count for kind, count in proxy.struck.items()})
             with account.read() as database:
@@ -235,7 +246,8 @@ def main() -> int:
         figures = asyncio.run(programme(Path(folder), seeds=seeds, accounts=min(chosen.accounts, len(seeds))))
     facts = {
         "scenarios": figures.scenarios, "first_seed": chosen.first, "struck": dict(sorted(figures.struck.items())),
-        "answers": dict(sorted(figures.answers.items())), "acked": figures.acked, "records": figures.records,
+        "answers": dict(sorted(figures.answers.items())), "acked": figures.acked, "polled": figures.polled,
+        "records": figures.records,
         "descriptors": figures.descriptors, "problems": figures.problems, "seconds": round(time.monotonic() - started),
     }  # fmt: skip
     print(json.dumps(facts, indent=1))
