@@ -12,6 +12,7 @@ import headwater
 from headwater.canonical.registry import shipped
 from headwater.check.check import check
 from headwater.cli.main import COMMANDS, root
+from headwater.config import Config
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -104,6 +105,8 @@ def test_the_reference_leaves_no_operation_no_field_and_no_export_out(monkeypatc
     author = "".join((ROOT / f"docs/reference/{name}.md").read_text() for name in ("manifest", "routes"))
     assert [name for name in headwater.__all__ if name not in author] == []
     assert all(f"`{one.name}`" in author for one in fields(headwater.Stream))
+    settings = (ROOT / "docs/reference/configuration.md").read_text()
+    assert all(f"| `{one.name}` |" in settings for one in fields(Config) if one.name != "directory")
     assert all(f"### `{name}`" in (ROOT / "docs/reference/types.md").read_text() for name in shipped())
 
 

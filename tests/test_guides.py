@@ -19,6 +19,7 @@ from headwater.cli import main
 
 GUIDES = Path(__file__).parent.parent / "docs" / "guides"
 COURSES = [["start", "alerts", "deploy", "access"], ["poll", "backfill", "webhook", "operate"], ["oauth"]]
+ENDED = ' || echo "exit code $?"'
 PLAIN = re.compile(r"headwater [^|&;<>$`*\n]*")
 LATER = ("headwater streams", "headwater deliveries show")  # they show what comes about beside them
 
@@ -62,8 +63,10 @@ class Terminal:
 
     def run(self, command):
         """What a command answers; with `&`, it runs beside from now on."""
-        if PLAIN.fullmatch(command):
-            return self.carry_out(shlex.split(command)[1:])
+        if PLAIN.fullmatch(plain := command.removesuffix(ENDED)):
+            code, said = self.carry_out(shlex.split(plain)[1:])
+            assert (code == 0) is (plain == command), (command, said)
+            return said if code == 0 else f"{said}exit code {code}\n"
         words = ["/bin/bash", "-c", command.removesuffix("&").strip()]
         if command.endswith("&"):
             with (self.folder / f"beside-{len(self.beside)}.log").open("w") as log:
@@ -82,7 +85,7 @@ class Terminal:
         return done.stdout
 
     def carry_out(self, words):
-        """What a command of ours answers, on both streams."""
+        """The exit code of a command of ours, and what it answers on both streams."""
         said, log, handlers = io.StringIO(), logging.getLogger(), logging.getLogger().handlers[:]
         with (
             chdir(self.folder), patch.dict(os.environ, self.variables, clear=True), patch("sys.stdin", io.StringIO()),
@@ -90,8 +93,7 @@ class Terminal:
         ):  # fmt: skip
             code = main.run(words)
         log.handlers[:] = handlers
-        assert code == 0, (words, said.getvalue())
-        return said.getvalue()
+        return code, said.getvalue()
 
     def close(self):
         """End what runs beside."""

@@ -11,6 +11,7 @@ import of_metrics
 REFERENCE = Path(__file__).parent.parent / "docs" / "reference"
 PAGES: Mapping[Path, Callable[[], str]] = {
     REFERENCE / "manifest.md": of_code.manifest,
+    REFERENCE / "configuration.md": of_code.configuration,
     REFERENCE / "routes.md": of_code.routes,
     REFERENCE / "types.md": of_code.types,
     REFERENCE / "testing.md": of_code.testing,

@@ -8,12 +8,13 @@ import re
 import textwrap
 import tokenize
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import msgspec
 
-from headwater import answer, call, catalog, context, errors, grant, http, ingest, record, route, run
+from headwater import answer, call, catalog, config, context, errors, grant, http, ingest, record, route, run
 from headwater.canonical import accounting, code, commerce, event, schema
 from headwater.route import Response, SetupRequest, SyncRequest, WebhookRequest
 from headwater.signatures import hmac, registry
@@ -69,6 +70,27 @@ TESTING = """\
 Made of the code by `make docs`. What each is for, with examples, is told in the [guide](../guides/test.md). Everything
 runs without network and without an account.
 """
+
+
+CONFIGURATION = """\
+# Configuration
+
+Made of the code by `make docs`. Each of these may stand in `headwater.toml`, in the folder where a command is given or
+where `--config` or `HEADWATER_CONFIG` points; or in the environment, as `HEADWATER_` and its name in capitals, which
+comes first. Lists are lists in the file; in the environment paths are separated by colons, other words by commas. Paths
+in the file are relative to it. Problems are told all at once, unknown names with their near miss, and nothing starts.
+
+"""
+
+
+def configuration() -> str:
+    """The page of what an operator may choose."""
+    lines = ["| setting | default | what |", "|---|---|---|"]
+    for name, _, default, what in _described(config.Config):
+        if name != "directory":
+            shown = {"None": "", "()": "", "True": "true", "False": "false"}.get(default, default.strip("'"))
+            lines.append(f"| `{name}` | {f'`{shown}`' if shown else ''} | {what} |")
+    return CONFIGURATION + "\n".join(lines) + "\n"
 
 
 def manifest() -> str:
@@ -239,6 +261,10 @@ def _default(kind: type, name: str) -> str:
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, frozenset):
+        return ", ".join(sorted(value))
+    if isinstance(value, Path):
+        return str(value)
     if isinstance(value, (catalog.Connection, catalog.Permissions)):
         return f"{type(value).__name__}()"
     return f"{value:_}" if isinstance(value, int) and not isinstance(value, bool) and value > 9999 else repr(value)

@@ -71,7 +71,7 @@ class Config:
     database: Path | DatabaseUrl = STATE_DIRECTORY / "headwater.db"  # the SQLite file, or a PostgreSQL database
     database_unsafe: bool = False  # take a PostgreSQL server that may lose what it acknowledged
     host: str = "127.0.0.1"  # where `serve` listens
-    port: int = 8700
+    port: int = 8700  # likewise
     public_url: str | None = None  # how providers reach us; the address listened on, where it is not set
     projects: tuple[Path, ...] = ()  # connector project folders
     roles: frozenset[str] = frozenset(ROLES)  # what `serve` does in this process
@@ -87,12 +87,12 @@ class Config:
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
     alert_url: str | None = None  # where alerts are posted, signed
     alert_secret: str | None = field(default=None, repr=False)  # `whsec_…`, of Standard Webhooks
-    alert_email_from: str = "headwater@localhost"
+    alert_email_from: str = "headwater@localhost"  # the sender of mails
     smtp_url: str | None = field(default=None, repr=False)  # by which alerts are mailed
     breached_passwords: Path | None = None  # a file of SHA-1 hashes in order, of passwords that accounts may not take
     bundles: bool = True  # run what was deployed to the store, before a folder of the same connector
-    log_format: LogFormat = "text"
-    log_level: str = "info"
+    log_format: LogFormat = "text"  # `text` for people, `json` for programs
+    log_level: str = "info"  # `debug`, `info`, `warning` or `error`, and what is above it
 
     @property
     def base_url(self) -> str:
