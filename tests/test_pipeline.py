@@ -4,10 +4,13 @@ import asyncio
 
 import pytest
 
-from builders import make_stream
+from builders import AT, make_ref, make_stream
 from headwater.errors import StoreUnavailableError
-from headwater.pipeline import GATHERED_SECONDS_MAX, PAGES_IN_FLIGHT_MAX, QUICK_PAGE, RECORDS_IN_FLIGHT_MAX
+from headwater.intention import CommitResult, PageCommit
+from headwater.pipeline import GATHERED_SECONDS_MAX, PAGES_IN_FLIGHT_MAX, QUICK_PAGE, RECORDS_IN_FLIGHT_MAX, Pipeline
+from headwater.record import Counts
 from headwater.run import RunState
+from headwater.testing.clock import FakeClock
 from runs import listing, soon, with_runner
 
 
@@ -240,3 +243,63 @@ def test_a_cancelled_run_stays_cancelled_though_a_commit_of_it_fails():
         assert (await scene.run()).state is RunState.CANCELLED
 
     with_runner(body, post, before={"commit_page": fail})
+
+
+class Commits:
+    """A store of which each commit waits to be told how it ends."""
+
+    def __init__(self):
+        self.ends = []
+
+    async def commit_page(self, page):
+        end = asyncio.get_running_loop().create_future()
+        self.ends.append(end)
+        return await end
+
+
+def a_page(number, *, records=1, has_more=False):
+    return PageCommit(
+        ref=make_ref(), number=number, emissions=[object()] * records, quarantined=(), cursor=None, has_more=has_more,
+        origin="poll", connector_version="1", started_at=AT, at=AT, lease_seconds=60.0,
+    )  # fmt: skip
+
+
+def test_a_failure_is_told_once_every_commit_that_was_under_way_has_ended():
+    async def main():
+        commits = Commits()
+        pipeline = Pipeline(commits, FakeClock())
+        for number in (1, 2, 3):
+            await pipeline.submit(a_page(number, records=RECORDS_IN_FLIGHT_MAX // 3))
+        settling = asyncio.create_task(pipeline.settle())
+        await asyncio.sleep(0)
+        commits.ends[0].set_exception(StoreUnavailableError("the first"))
+        commits.ends[1].set_exception(StoreUnavailableError("the second"))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not settling.done()  # the third may yet be committed
+        commits.ends[2].set_result(None)
+        with pytest.raises(StoreUnavailableError, match="the first"):
+            await soon(settling)
+        # What was discarded is in nobody's way: as much as ever may be in flight.
+        await soon(pipeline.submit(a_page(1, records=RECORDS_IN_FLIGHT_MAX - 1)))
+        await soon(pipeline.submit(a_page(2)))
+        assert len(commits.ends) == 5
+
+    asyncio.run(main())
+
+
+def test_pages_that_are_gathered_count_as_in_flight():
+    async def main():
+        commits = Commits()
+        pipeline = Pipeline(commits, FakeClock())
+        await pipeline.submit(a_page(1))  # commits at once
+        for number in range(2, PAGES_IN_FLIGHT_MAX + 1):
+            await soon(pipeline.submit(a_page(number, has_more=True)))
+        waiting = asyncio.create_task(pipeline.submit(a_page(PAGES_IN_FLIGHT_MAX + 1, has_more=True)))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not waiting.done()
+        commits.ends[0].set_result(CommitResult(counts=Counts(), outcomes=()))
+        await soon(waiting)
+
+    asyncio.run(main())
