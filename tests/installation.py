@@ -18,6 +18,7 @@ from headwater.intention import AuditNote, DeliveryFailure
 from headwater.key_ring import KeyRing
 from headwater.log_line import LogFilter, NewLogLine
 from headwater.run import RequestLog, RunState, Window
+from headwater.second_factor import factor_aad
 from headwater.stores.sqlite.store import SQLiteStore
 from headwater.testing.clock import START, FakeClock
 from headwater.testing.conformance.world import LEASE_SECONDS, World, at, broken, done, emission, grave, new_delivery
@@ -167,7 +168,8 @@ async def _manage(world, other):
     )
     note = AuditNote(at=at(502), actor="cli:me", act="accounts.add", target=ODD)
     account = await world.store.add_account(email="ann@x", name=ODD, role="admin", password="", note=note)
-    await world.store.begin_factor(account.id, sealed=ODD)
+    sealed = KeyRing.from_text(KEY).encrypt("JBSWY3DPEHPK3PXP", aad=factor_aad(account.id))
+    await world.store.begin_factor(account.id, sealed=sealed)
     await world.store.confirm_factor(account.id, step=7, recovery=[b"r" * 32], keep=b"", note=note)
     await world.store.add_invitation(b"i" * 32, account_id=account.id, expires_at=at(DAY), note=note)
     await world.store.add_session(
