@@ -181,7 +181,13 @@ def testing() -> str:
     return "\n".join(lines)
 
 
-NAMES = {"_Url": "str", "_Name": "str", "_Name | None": "str | None", "Mode": "Literal['poll', 'webhook', 'backfill']"}
+NAMES = {
+    "_Url": "str",
+    "_Name": "str",
+    "_Name | None": "str | None",
+    "_Url | None": "str | None",
+    "Mode": "Literal['poll', 'webhook', 'backfill']",
+}
 Described = Sequence[tuple[str, str, str, str]]  # name, type, default, comment
 
 
