@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tomllib
 from html.parser import HTMLParser
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -78,7 +77,6 @@ def test_every_picture_is_used_and_all_are_small():
     assert sum(one.stat().st_size for one in pictures) < 1_500_000
 
 
-@pytest.mark.skipif(find_spec("zensical") is None, reason="zensical is not installed")
 def test_the_site_is_built_without_a_warning_and_loads_nothing_from_elsewhere(tmp_path):
     shutil.copytree(DOCS, tmp_path / "docs")
     shutil.copy(ROOT / "zensical.toml", tmp_path)

@@ -182,49 +182,48 @@ async def run(
     from headwater.application import Application
 
     listener = bind(config.host, config.port)
-    with contextlib.closing(listener):
+    # Signals are ours from before anybody is told that we serve until all is closed, however it ends.
+    with contextlib.closing(listener), contextlib.ExitStack() as held:
         config = replace(config, port=listener.getsockname()[1])
         async with open_platform(config, clock, with_projects=True) as platform:
             await install_engine(
                 config
             )  # whoever answers has all that it works with: from here on no database is missed
             application = Application(platform, version=version("headwater"))
+            signals = held.enter_context(_Signals().installed())
             note_url(config.local_url)
             ready(application, await application.first_link())
-            stop = asyncio.Event()
-            along = asyncio.create_task(beside(application, stop)) if beside else None
+            along = asyncio.create_task(beside(application, signals.stop)) if beside else None
             try:
-                return await serve(application, listener, stop=stop)
+                return await _serve(application, listener, signals)
             finally:
                 if along is not None:
                     along.cancel()
                     await asyncio.gather(along, return_exceptions=True)
 
 
-async def serve(application: Application, listener: socket.socket, *, stop: asyncio.Event | None = None) -> int:
-    """Serve until a signal, `stop`, or a failure of the store; the exit code.
+async def _serve(application: Application, listener: socket.socket, signals: _Signals) -> int:
+    """Serve until a signal or a failure of the store; the exit code.
 
-    The first signal (and `stop`) drains, the second ends the process's work at once: what was under way is fenced and
-    taken up again at the next start.
+    The first signal (or whoever sets `signals.stop`) drains, the second ends the process's work at once: what was under
+    way is fenced and taken up again at the next start.
     """
     server = _uvicorn(application)
-    signals = _Signals(stop or asyncio.Event())
-    with signals.installed():
-        http = asyncio.create_task(server.serve(sockets=[listener]), name="http")
-        work = asyncio.create_task(application.run(), name="work")
-        asked = asyncio.create_task(signals.stop.wait(), name="stop")
-        at_once = asyncio.create_task(signals.at_once.wait(), name="stop at once")
-        try:
-            await asyncio.wait({http, work, asked, at_once}, return_when=asyncio.FIRST_COMPLETED)
-            if asked.done() and not work.done():
-                logger.info("Draining: what runs may finish; signal again to stop at once.")
-                application.drain()
-                await asyncio.wait({work, at_once}, return_when=asyncio.FIRST_COMPLETED)
-            return await _ended(server, http, work)
-        finally:
-            for task in (http, work, asked, at_once):
-                task.cancel()
-            await asyncio.gather(http, work, asked, at_once, return_exceptions=True)
+    http = asyncio.create_task(server.serve(sockets=[listener]), name="http")
+    work = asyncio.create_task(application.run(), name="work")
+    asked = asyncio.create_task(signals.stop.wait(), name="stop")
+    at_once = asyncio.create_task(signals.at_once.wait(), name="stop at once")
+    try:
+        await asyncio.wait({http, work, asked, at_once}, return_when=asyncio.FIRST_COMPLETED)
+        if asked.done() and not work.done():
+            logger.info("Draining: what runs may finish; signal again to stop at once.")
+            application.drain()
+            await asyncio.wait({work, at_once}, return_when=asyncio.FIRST_COMPLETED)
+        return await _ended(server, http, work)
+    finally:
+        for task in (http, work, asked, at_once):
+            task.cancel()
+        await asyncio.gather(http, work, asked, at_once, return_exceptions=True)
 
 
 async def _ended(server: uvicorn.Server, http: asyncio.Task[None], work: asyncio.Task[None]) -> int:
@@ -254,8 +253,8 @@ def _is_ours(error: BaseException) -> bool:
 class _Signals:
     """SIGTERM and SIGINT as two events: the first asks, the second insists."""
 
-    def __init__(self, stop: asyncio.Event) -> None:
-        self.stop = stop
+    def __init__(self) -> None:
+        self.stop = asyncio.Event()
         self.at_once = asyncio.Event()
 
     def _received(self) -> None:
@@ -268,13 +267,13 @@ class _Signals:
         self.stop.set()
 
     @contextlib.contextmanager
-    def installed(self) -> Iterator[None]:
+    def installed(self) -> Iterator[_Signals]:
         loop = asyncio.get_running_loop()
         caught = (signal.SIGTERM, signal.SIGINT)
         for one in caught:
             loop.add_signal_handler(one, self._received)
         try:
-            yield
+            yield self
         finally:
             for one in caught:
                 loop.remove_signal_handler(one)

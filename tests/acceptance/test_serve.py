@@ -128,6 +128,12 @@ def test_the_second_signal_stops_at_once_and_the_next_start_takes_up_the_work(fo
         assert server.ended() == 0
 
 
+def test_a_signal_at_the_moment_of_the_announcement_is_an_end_in_order(folder: Path) -> None:
+    with serving(folder) as server:
+        server.process.send_signal(signal.SIGTERM)
+        assert server.ended() == 0
+
+
 def test_a_second_server_on_the_same_database_is_refused(folder: Path) -> None:
     with serving(folder) as server:
         second = headwater(folder, "serve", "--port", "0")

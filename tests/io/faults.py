@@ -282,8 +282,7 @@ def _suffer(told: Trial, folder: Path, fault: Fault, share: float, deliveries: D
     told.came = "went on" if went_on else "ended, having said why"
     if went_on and code != 0:
         told.problems.append(f"SIGTERM ended it with {code}")
-    # By a signal where it was ending by itself already, and had put its handlers away.
-    if not went_on and (code not in (1, 2, -signal.SIGTERM) or not told.said):
+    if not went_on and (code not in (1, 2) or not told.said):
         told.problems.append(f"it ended with {code}, saying {told.said!r}")
     if fault.harmless and not went_on:
         told.problems.append("it ended, though every write was carried out in the end")
