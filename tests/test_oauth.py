@@ -160,15 +160,21 @@ def test_two_nodes_renew_one_token_once(tmp_path):
     at_the_cloud(tmp_path, story)
 
 
+async def held_renewal(house, browser, provider):
+    """An account whose token is being renewed: the provider has been asked, and answers once `held` is set."""
+    provider.lasts = 100
+    await authorise(browser)
+    await house.clock.advance(90)
+    provider.held = threading.Event()
+    asking = asyncio.create_task((await tokens_of(house)).access_token())
+    while len(provider.asked) < 2:
+        await asyncio.sleep(0)
+    return asking
+
+
 def test_a_refresh_token_that_was_rotated_is_not_lost_with_the_run_that_asked(tmp_path):
     async def story(house, browser, provider):
-        provider.lasts = 100
-        await authorise(browser)
-        await house.clock.advance(90)
-        provider.held = threading.Event()
-        asking = asyncio.create_task((await tokens_of(house)).access_token())
-        while len(provider.asked) < 2:
-            await asyncio.sleep(0)
+        asking = await held_renewal(house, browser, provider)
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asking
@@ -394,13 +400,7 @@ def test_a_token_is_withdrawn_only_where_the_connector_may_call(tmp_path):
 
 def test_what_a_renewal_brings_after_its_connection_was_disconnected_is_withdrawn_too(tmp_path):
     async def story(house, browser, provider):
-        provider.lasts = 100
-        await authorise(browser)
-        await house.clock.advance(90)
-        provider.held = threading.Event()
-        asking = asyncio.create_task((await tokens_of(house)).access_token())
-        while len(provider.asked) < 2:
-            await asyncio.sleep(0)
+        asking = await held_renewal(house, browser, provider)
         assert (await disconnect(house)).ok
         for one in provider.tokens:
             one.revoked = False  # as at a provider where the renewal was further than the withdrawal

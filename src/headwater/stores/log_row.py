@@ -23,15 +23,19 @@ def of_delivery(claim: ClaimedDelivery, log: Sequence[NewLogLine]) -> list[dict[
     return [owner | _said(line) for line in log]
 
 
-def asked(which: LogFilter) -> dict[str, tuple[str, Any]]:
-    """For each word of a filter the condition that asks for it, its parameter as `{}`, and the value."""
-    return {
-        "connection": ("c.key = {}", which.connection),
-        "stream": ("s.key = {}", which.stream),
-        "run_id": ("l.run_id = {}", which.run_id),
-        "delivery_id": ("l.delivery_id = {}", which.delivery_id),
-        "level": ("l.level >= {}", which.level and LEVELS[which.level]),
+def narrowed(which: LogFilter, *, after: int | None, mark: str) -> tuple[str, dict[str, Any]]:
+    """The conditions of a filter, to follow `columns`, and their parameters; `mark` is a parameter in the dialect."""
+    asked = {
+        "connection": ("c.key =", which.connection),
+        "stream": ("s.key =", which.stream),
+        "run_id": ("l.run_id =", which.run_id),
+        "delivery_id": ("l.delivery_id =", which.delivery_id),
+        "level": ("l.level >=", which.level and LEVELS[which.level]),
+        "after": ("l.id <", after),
     }
+    given = {name: pair for name, pair in asked.items() if pair[1] is not None}
+    sql = "".join(f" AND {text} {mark.format(name)}" for name, (text, _) in given.items())
+    return sql, {name: value for name, (_, value) in given.items()}
 
 
 def as_log_line(found: Mapping[str, Any]) -> LogLine:

@@ -7,13 +7,15 @@ a day in part ──> its old rows, unless they are many: those go with their da
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 
 from headwater.clock import to_micros
 from headwater.errors import StoreUnavailableError
 from headwater.intention import Purged
 from headwater.stores.plan import HOUR_MICROSECONDS
+from headwater.stores.postgres.connections import connections
 from headwater.stores.postgres.database import Connection, Database, execute, queries, rows, take_time, value
-from headwater.stores.postgres.log_lines import purge_log_lines
+from headwater.stores.postgres.log_lines import purge_log_lines, trim_log_lines
 from headwater.stores.postgres.partition import DAY_MICROSECONDS, TABLES, first_id
 
 PURGE_MAX = 2_000  # rows of a kind in one transaction, so that nobody waits long for a purge
@@ -47,6 +49,9 @@ async def purge(database: Database, *, deliveries_before: datetime, runs_before:
     while lines >= PURGE_MAX:
         lines = await database.transact(lambda db: purge_log_lines(db, before=runs_before, limit=PURGE_MAX))
         total += Purged(log_lines=lines)
+    for connection in await database.read(connections):
+        while trimmed := await database.transact(partial(trim_log_lines, connection_id=connection.id, limit=PURGE_MAX)):
+            total += Purged(log_lines=trimmed)
     return total
 
 

@@ -11,7 +11,7 @@ import apsw
 from headwater.clock import to_micros
 from headwater.intention import LIST_LIMIT, LIST_LIMIT_MAX
 from headwater.log_line import LINES_KEPT, LINES_OF_CONNECTION_MAX, LogFilter, LogLine
-from headwater.stores.log_row import as_log_line, asked
+from headwater.stores.log_row import as_log_line, narrowed
 from headwater.stores.sqlite.database import execute, json_text, queries, rows
 
 _sql = queries("log_lines.sql")
@@ -30,20 +30,17 @@ def log_lines(
     db: apsw.Connection, which: LogFilter, *, after: int | None = None, limit: int = LIST_LIMIT
 ) -> Sequence[LogLine]:
     """See `LogStore.log_lines`."""
-    given = {name: pair for name, pair in asked(which).items() if pair[1] is not None}
-    if after is not None:
-        given["after"] = "l.id < {}", after
-    where = "".join(f" AND {text.format(f':{name}')}" for name, (text, _) in given.items())
+    where, asked = narrowed(which, after=after, mark=":{}")
     sql = f"{_sql['columns'].rstrip()}{where} ORDER BY l.id DESC LIMIT :limit"
-    wanted = {name: value for name, (_, value) in given.items()}
-    return [as_log_line(found) for found in rows(db, sql, **wanted, limit=min(limit, LIST_LIMIT_MAX))]
+    return [as_log_line(found) for found in rows(db, sql, **asked, limit=min(limit, LIST_LIMIT_MAX))]
 
 
 def purge_log_lines(db: apsw.Connection, *, before: datetime, limit: int) -> int:
-    """Forget lines that are older, and those of a connection beyond its newest; at most `limit` of each, and how many
-    in all.
-    """
-    removed = execute(db, _sql["purge_old"], before=to_micros(before), limit=limit)
-    for one in rows(db, "SELECT id FROM connections"):
-        removed += execute(db, _sql["purge_many"], connection_id=one["id"], kept=LINES_OF_CONNECTION_MAX, limit=limit)
-    return removed
+    """Forget lines that are older, at most `limit`; how many."""
+    return execute(db, _sql["purge_old"], before=to_micros(before), limit=limit)
+
+
+def trim_log_lines(db: apsw.Connection, connection_id: int, *, limit: int) -> int:
+    """Forget lines of a connection beyond its newest `LINES_OF_CONNECTION_MAX`, at most `limit`; how many."""
+    kept = LINES_OF_CONNECTION_MAX
+    return execute(db, _sql["purge_many"], connection_id=connection_id, kept=kept, limit=limit)
