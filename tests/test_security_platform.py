@@ -223,7 +223,13 @@ def test_v11_3_2_what_is_sealed_is_authenticated_and_bound_to_its_place():
 def test_v11_4_1_no_broken_hash_is_used():
     used = set()
     for path in MODULES:
-        used |= set(re.findall(r"\b(md5|sha1|sha224|sha256|sha384|sha512|blake2b|blake2s)\b", path.read_text()))
+        text = path.read_text()
+        if path.name == "breached.py":
+            # The list of breached passwords has no other form. Looked up by SHA-1, it proves and protects nothing.
+            text, looked_up = re.subn(r"\bsha1\(password\.encode\(\), usedforsecurity=False\)", "", text)
+            assert looked_up == 1
+            text = text.replace("from hashlib import sha1\n", "")
+        used |= set(re.findall(r"\b(md5|sha1|sha224|sha256|sha384|sha512|blake2b|blake2s)\b", text))
     assert used <= {"sha256", "sha512", "blake2b"}
 
 
