@@ -3,14 +3,17 @@
 import asyncio
 import re
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 
 from doors import connect_shop, send, served
+from headwater.acts.events import RECENT, SendEvent
 from headwater.dashboard.backfills import MAP_CELLS_MAX, MAP_WIDTH, cells
 from headwater.intention import RunEnd
 from headwater.record import Counts, Quarantined
 from headwater.run import BackfillWindow, RunState, Window
 from headwater.testing.clock import START
+from headwater.testing.conformance.world import new_delivery
 from loopback import API_KEY, WEBHOOK_SECRET, loopback_shop, shop_project
 from stored import LEASE_SECONDS, ingest
 
@@ -206,6 +209,36 @@ def test_a_test_event_goes_the_way_of_the_providers(tmp_path):
         assert (await house.store.delivery(2)).body.startswith(b'{"id": "evt_'), (
             "a bare event: no file is reached by name"
         )
+
+    visit(tmp_path, story)
+
+
+def test_a_test_event_is_told_from_those_that_come_with_it(tmp_path):
+    async def story(house, _browser, _shop):
+        desk = house.application._desk("ada", tenant=None)
+        stored = await desk.connection("acme")
+
+        async def others_come(name):
+            own = [new_delivery(stored.id, f"{name}_{number}") for number in range(RECENT + 10)]
+            await desk.store.append_deliveries(own)
+
+        async def beside(*words):
+            await others_come("before")
+            status = await desk.take_in(*words)
+            await others_come("after")
+            return status
+
+        done = await SendEvent(connection="acme", event_type="nobody.wants").carry_out(replace(desk, take_in=beside))
+        found = await desk.store.delivery(done.value["delivery_id"])
+        assert found.id == RECENT + 11
+        assert b"nobody.wants" in found.body
+
+        async def refused(*words):
+            await others_come("later")
+            return 401
+
+        done = await SendEvent(connection="acme", event_type="nobody.wants").carry_out(replace(desk, take_in=refused))
+        assert (done.value["delivery_id"], done.ok) == (None, False)
 
     visit(tmp_path, story)
 

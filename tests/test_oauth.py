@@ -14,7 +14,7 @@ import pytest
 
 from doors import PUBLIC, csrf_in, send, served
 from headwater import client, failpoint
-from headwater.acts.setup import Disconnect
+from headwater.acts.setup import Disconnect, RemoveConnection
 from headwater.backoff import Backoff
 from headwater.errors import CredentialsError, ProviderError
 from headwater.grant import TOKEN_FIELD, Token, completed, oauth_of
@@ -302,15 +302,15 @@ def test_a_connection_is_disconnected(tmp_path):
     at_the_cloud(tmp_path, story)
 
 
-async def disconnect(house):
-    """Disconnect; what was done.
+async def disconnect(house, act=None):
+    """Disconnect, or do another act that withdraws; what was done.
 
     A provider that is away is asked again at once: it answers in its own time, and a clock moved beside it would be the
     end of our patience.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(client, "RETRY_WAIT", Backoff(wait_initial=0.0, wait_max=0.0))
-        return await house.platform.perform(Disconnect(connection="acme"))
+        return await house.platform.perform(act or Disconnect(connection="acme"))
 
 
 def test_disconnecting_withdraws_the_authorisation_at_the_provider(tmp_path):
@@ -364,6 +364,48 @@ def test_a_page_tells_what_the_provider_did_not_withdraw(tmp_path):
         done = await send(browser, SETTINGS, "/acts/connections.disconnect", connection="acme")
         assert done.status_code == 200
         assert "but not at the provider" in done.text
+
+    at_the_cloud(tmp_path, story, revokes=True)
+
+
+def test_a_connection_that_is_removed_is_disconnected_with_it(tmp_path):
+    async def story(house, browser, provider):
+        await authorise(browser)
+        plan = (await browser.get("/acts/connections.remove?connection=acme")).text
+        assert "authorisation is forgotten. The provider is asked to withdraw it" in plan
+        done = await send(browser, "/account", "/acts/connections.remove", connection="acme", expected="0")
+        assert done.headers["location"] == "/"
+        assert provider.good == []
+        assert provider.withdrawn == ["refresh_token", "access_token"]
+        assert await house.store.connections() == []
+        noted = (await house.store.audit_log())[0]
+        assert (noted.act, noted.detail["revoked"]) == ("connections.remove", True)
+        assert "canary" not in str(noted)
+
+    at_the_cloud(tmp_path, story, revokes=True)
+
+
+def test_a_connection_is_removed_though_the_provider_withdraws_nothing_and_that_is_told(tmp_path):
+    async def story(house, browser, provider):
+        await authorise(browser)
+        provider.revoke_refusal = (400, {"error": "unsupported_token_type"})
+        done = await disconnect(house, RemoveConnection(connection="acme"))
+        assert not done.ok
+        assert done.sentence.startswith("acme is removed, but not at the provider: The provider answered: unsupported")
+        assert await house.store.connections() == []
+        assert (await house.store.audit_log())[0].detail["revoked"] is False
+
+    at_the_cloud(tmp_path, story, revokes=True)
+
+
+def test_a_connection_whose_connector_is_gone_is_removed_and_nobody_is_asked(tmp_path):
+    async def story(house, browser, provider):
+        await authorise(browser)
+        house.platform.live.connections.projects.clear()
+        house.platform.live.connections.forget((await house.store.connection("acme")).id)
+        done = await disconnect(house, RemoveConnection(connection="acme"))
+        assert (done.sentence, done.ok) == ("acme is removed.", True)
+        assert (await house.store.connections(), provider.withdrawn) == ([], [])
 
     at_the_cloud(tmp_path, story, revokes=True)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
@@ -71,6 +72,19 @@ def config_for(config: Config, database: Path) -> Config:
 
     return replace(
         config, database=database, key=None, key_file=database.with_suffix(".key"), projects=(connector_path(),)
+    )
+
+
+def write_config(config: Config, file: Path) -> None:
+    """Write what a command elsewhere needs to speak of this demo; `file` lies beside its database."""
+    assert isinstance(config.database, Path)
+    projects = json.dumps([str(path.resolve()) for path in config.projects])
+    file.write_text(
+        "# Of the newest `headwater demo` here: with `--config` a command speaks of it.\n"
+        f"database = {json.dumps(config.database.name)}\n"
+        f"key_file = {json.dumps(config.key_file.name)}\n"
+        f"projects = {projects}\n",
+        encoding="utf-8",
     )
 
 

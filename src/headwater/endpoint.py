@@ -71,6 +71,11 @@ def dedupe_key(connection_id: int, provider_id: str) -> bytes:
     return blake2b(f"{connection_id}:{provider_id}".encode(), digest_size=DEDUPE_BYTES).digest()
 
 
+def provider_id_of(verified: Verified, body: bytes) -> str:
+    """What names a delivery within its connection: its id at the provider, or else the hash of its body."""
+    return verified.provider_id or content_hash(body).hex()
+
+
 class Endpoint:
     """An endpoint as it was when it was looked up."""
 
@@ -91,7 +96,7 @@ class Endpoint:
 
     def delivery(self, verified: Verified, headers: Headers, body: bytes, received_at: datetime) -> NewDelivery:
         """A verified request as it is stored: its headers without those that prove or unlock anything."""
-        provider_id = verified.provider_id or content_hash(body).hex()
+        provider_id = provider_id_of(verified, body)
         return NewDelivery(
             connection_id=self.connection.id,
             received_at=to_micros(received_at),

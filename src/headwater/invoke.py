@@ -26,7 +26,7 @@ from headwater.grant import TOKEN_FIELD, Token, oauth_of
 from headwater.intention import StoredConnection, StoredSecret
 from headwater.jsonvalue import JSONValue
 from headwater.log_line import NewLogLine
-from headwater.project import Project
+from headwater.project import NOT_LOADED_HINT, Project
 from headwater.redaction import Redactor
 from headwater.route import Response, SetupRequest
 from headwater.route_log import RouteLog
@@ -192,7 +192,7 @@ class LiveConnections:
         if project is None:
             raise NotFoundError(
                 f"The connector `{stored.connector}` of the connection `{stored.key}` is not loaded.",
-                hint=near_miss(stored.connector, self.projects) or "Did its check fail?",
+                hint=near_miss(stored.connector, self.projects) or NOT_LOADED_HINT,
             )
         entry, read_at = self._entries.get(stored.id), self._clock.monotonic()
         is_same = entry is not None and entry.live.stored == stored and entry.live.project is project

@@ -39,6 +39,8 @@ WEBHOOKS_FOLDER = "src/api/webhooks"
 API_FOLDER = "src/api"
 ROUTE_NAME = "post"
 
+NOT_LOADED_HINT = "Is its folder among the `projects` of the configuration, and does `headwater check` pass it?"
+
 _ROOT = "_headwater_projects"
 
 

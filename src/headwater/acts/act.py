@@ -18,7 +18,7 @@ import msgspec
 from headwater.clock import Clock
 from headwater.errors import ConflictError, NotFoundError, UsageError, near_miss
 from headwater.intention import StoredConnection
-from headwater.project import Project
+from headwater.project import NOT_LOADED_HINT, Project
 from headwater.run import Backfill, Run, StreamState, of_partition
 from headwater.store import Store
 
@@ -153,7 +153,7 @@ class Desk:
         """The loaded project of a connector."""
         found = self.projects.get(connector)
         if found is None:
-            raise NotFoundError(f"The connector `{connector}` is not loaded here.", hint="Did its check fail?")
+            raise NotFoundError(f"The connector `{connector}` is not loaded here.", hint=NOT_LOADED_HINT)
         return found
 
     async def live(self, key: str) -> LiveConnection:

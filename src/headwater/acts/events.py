@@ -6,6 +6,7 @@ import json
 import re
 import secrets
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -16,9 +17,13 @@ from headwater import jsonvalue
 from headwater.acts.act import NAME_CHARACTERS_MAX, Desk, Done, Place, Plan
 from headwater.acts.connections import ConnectionAct
 from headwater.delivery import Delivery, DeliveryFilter
+from headwater.endpoint import provider_id_of
 from headwater.errors import UsageError
 from headwater.project import Project
+from headwater.signature import SignedRequest
+from headwater.signatures import registry
 from headwater.signatures.sign import signed
+from headwater.store import DeliveryStore
 
 if TYPE_CHECKING:
     from headwater.invoke import LiveConnection
@@ -50,8 +55,8 @@ class SendEvent(ConnectionAct, frozen=True, kw_only=True):
     async def plan(self, desk: Desk) -> Plan:
         """See `Act.plan`."""
         live = await desk.live(self.connection)
-        _, words = sample_event(live.project, self.event_type, desk.clock.now())
-        signed_headers(live, self.event_type, b"", at=desk.clock.now())
+        body, words = sample_event(live.project, self.event_type, desk.clock.now())
+        signed_event(live, self.event_type, body, at=desk.clock.now())
         return Plan(
             sentence=f"{self.connection} is sent `{self.event_type}`: {words}.",
             consequences=("It is taken for the provider's: what its handler emits becomes records.",),
@@ -63,17 +68,16 @@ class SendEvent(ConnectionAct, frozen=True, kw_only=True):
         if desk.take_in is None:
             raise UsageError("This process has no ingress.", hint=f"`headwater trigger {self.connection} EVENT`")
         body, words = sample_event(live.project, self.event_type, desk.clock.now())
-        headers = signed_headers(live, self.event_type, body, at=desk.clock.now())
-        newest = await newest_delivery(desk, self.connection)
-        status = await desk.take_in(live.stored, headers, body)
-        found = await newest_delivery(desk, self.connection)
-        is_new = found is not None and (newest is None or found.id > newest.id)
-        became = "It was stored." if is_new else "Nothing new was stored." if status < 300 else "It was refused."
+        event = signed_event(live, self.event_type, body, at=desk.clock.now())
+        since = await newest_delivery(desk.store, self.connection)
+        status = await desk.take_in(live.stored, event.headers, event.body)
+        found = await stored_as(desk.store, self.connection, event, since=since)
+        became = "It was stored." if found else "Nothing new was stored." if status < 300 else "It was refused."
         return Done(
             sentence=f"The endpoint answered {status} to `{self.event_type}`, {words}. {became}",
-            value={"status": status, "delivery_id": found.id if is_new and found else None},
+            value={"status": status, "delivery_id": found.id if found else None},
             target=self.connection,
-            place=Place(("deliveries", found.id)) if is_new and found else None,
+            place=Place(("deliveries", found.id)) if found else None,
             ok=status < 300,
         )
 
@@ -110,8 +114,17 @@ def sample_event(project: Project, event_type: str, at: datetime) -> tuple[bytes
     return json.dumps(event).encode(), "a bare event"
 
 
-def signed_headers(live: LiveConnection, event_type: str, body: bytes, *, at: datetime) -> dict[str, str]:
-    """The headers that prove an event; `UsageError` where the connection has nothing to prove it by."""
+@dataclass(frozen=True, kw_only=True)
+class SignedEvent:
+    """An event as a provider would send it."""
+
+    headers: Mapping[str, str]
+    body: bytes
+    provider_id: str  # that it is stored under
+
+
+def signed_event(live: LiveConnection, event_type: str, body: bytes, *, at: datetime) -> SignedEvent:
+    """An event with what proves it; `UsageError` where the connection has nothing to prove it by."""
     webhooks = live.project.connector.webhooks
     if webhooks is None:
         raise UsageError(f"The connector {live.project.connector.key} has no webhooks.")
@@ -119,7 +132,7 @@ def signed_headers(live: LiveConnection, event_type: str, body: bytes, *, at: da
     if not known:
         hint = f"`headwater connections set-secret {live.stored.key} {webhooks.secret}`"
         raise UsageError(f"The connection {live.stored.key} has no `{webhooks.secret}` to sign with.", hint=hint)
-    return signed(
+    headers = signed(
         webhooks.auth,
         body,
         known[0],
@@ -128,12 +141,31 @@ def signed_headers(live: LiveConnection, event_type: str, body: bytes, *, at: da
         event_type=event_type,
         options=webhooks.options,
     )
+    scheme = registry.scheme(webhooks.auth)
+    assert scheme is not None, "it has signed"
+    raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+    request = SignedRequest(method="POST", url="", headers=raw, body=body, received_at=at)
+    verified = scheme.verify(request, known, webhooks.options)
+    return SignedEvent(headers=headers, body=body, provider_id=provider_id_of(verified, body))
 
 
-async def newest_delivery(desk: Desk, connection: str) -> Delivery | None:
-    """The newest delivery of a connection."""
-    found = await desk.store.deliveries(DeliveryFilter(connection=connection), limit=1)
-    return found[0] if found else None
+async def newest_delivery(store: DeliveryStore, connection: str) -> int:
+    """The id of the newest delivery of a connection; 0 where there is none."""
+    found = await store.deliveries(DeliveryFilter(connection=connection), limit=1)
+    return found[0].id if found else 0
+
+
+async def stored_as(store: DeliveryStore, connection: str, event: SignedEvent, *, since: int) -> Delivery | None:
+    """The delivery of an event among those that came after the one of id `since`; others come all the while."""
+    after = None
+    while True:
+        page = await store.deliveries(DeliveryFilter(connection=connection), after=after, limit=RECENT)
+        for one in page:
+            if one.id > since and one.provider_id == event.provider_id:
+                return one
+        if len(page) < RECENT or page[-1].id <= since:
+            return None
+        after = page[-1].id
 
 
 def _with_id(body: bytes, identity: str) -> bytes:

@@ -13,7 +13,7 @@ from headwater.acts.streams import Name
 from headwater.catalog import Connector
 from headwater.connection import encrypt_secrets, endpoint_id, validate_settings
 from headwater.declaration import declarations
-from headwater.errors import NotFoundError, UsageError, near_miss
+from headwater.errors import HeadwaterError, NotFoundError, UsageError, near_miss
 from headwater.intention import StoredConnection
 from headwater.tokens import Tokens, Withdrawal
 
@@ -256,9 +256,7 @@ class Disconnect(ConnectionAct, frozen=True, kw_only=True):
             sentence=f"The authorisation of {self.connection} is forgotten.",
             consequences=(
                 "Nothing of it runs until it is authorised again; deliveries are still stored.",
-                "At the provider it stands until it is withdrawn there."
-                if tokens.oauth.revoke_url is None
-                else "The provider is asked to withdraw it; where that fails, it is forgotten all the same.",
+                _asked(tokens, "it is forgotten"),
             ),
             is_possible=tokens.kept is not None,
         )
@@ -295,6 +293,13 @@ class Disconnect(ConnectionAct, frozen=True, kw_only=True):
         return tokens
 
 
+def _asked(tokens: Tokens, kept: str) -> str:
+    """What becomes of an authorisation at its provider."""
+    if tokens.oauth.revoke_url is None:
+        return "At the provider it stands until it is withdrawn there."
+    return f"The provider is asked to withdraw it; where that fails, {kept} all the same."
+
+
 def _told(came: Withdrawal) -> str:
     if came.problem:
         return f", but not at the provider: {came.problem} Withdraw the authorisation there."
@@ -302,7 +307,7 @@ def _told(came: Withdrawal) -> str:
 
 
 class RemoveConnection(ConnectionAct, frozen=True, kw_only=True):
-    """Remove a connection with everything that was ingested through it."""
+    """Remove a connection with everything that was ingested through it; an authorisation is withdrawn with it."""
 
     name: ClassVar[str] = "connections.remove"
     title: ClassVar[str] = "Remove the connection"
@@ -312,10 +317,14 @@ class RemoveConnection(ConnectionAct, frozen=True, kw_only=True):
 
     async def plan(self, desk: Desk) -> Plan:
         """See `Act.plan`."""
-        count = await self._records(desk)
+        count, tokens = await self._records(desk), await self._authorisation(desk)
         return Plan(
             sentence=f"{self.connection} goes, with {counted(count, 'live record')}, its runs, deliveries and secrets.",
-            consequences=("It cannot be undone.", "Its webhook URL answers 404 from then on."),
+            consequences=(
+                "It cannot be undone.",
+                "Its webhook URL answers 404 from then on.",
+                *([f"Its authorisation is forgotten. {_asked(tokens, 'the connection goes')}"] if tokens else []),
+            ),
             count=count,
         )
 
@@ -324,19 +333,35 @@ class RemoveConnection(ConnectionAct, frozen=True, kw_only=True):
         count = await self._records(desk)
         require_expected(self.expected, count, "records")
         stored = await desk.connection(self.connection)
+        tokens = await self._authorisation(desk)
+        token = await tokens.take() if tokens else None
         await desk.store.remove_connection(stored.id)
         if desk.workshop is not None:
             desk.workshop.connections.forget(stored.id)
+        came = await tokens.revoke(token) if tokens else Withdrawal(is_revoked=None)
         return Done(
-            sentence=f"{stored.key} is removed.",
-            value={"removed": stored.key, "records": count},
+            sentence=f"{stored.key} is removed{_told(came)}",
+            value={
+                "removed": stored.key, "records": count, "revoked": came.is_revoked, "problem": came.problem or None,
+            },
             target=stored.key,
-            place=Place(()),
-        )
+            place=None if came.problem else Place(()),
+            ok=not came.problem,
+        )  # fmt: skip
 
     def command(self) -> list[str]:
         """See `Act.command`."""
         return ["connections", "remove", self.connection, "--yes"]
+
+    async def _authorisation(self, desk: Desk) -> Tokens | None:
+        """The tokens that a provider may be asked to withdraw; a connection that cannot be brought to life, since its
+        connector is not loaded or its secrets cannot be read, is removed all the same.
+        """
+        try:
+            tokens = (await desk.live(self.connection)).tokens
+        except HeadwaterError:
+            return None
+        return tokens if isinstance(tokens, Tokens) and tokens.kept is not None else None
 
     async def _records(self, desk: Desk) -> int:
         stored = await desk.connection(self.connection)

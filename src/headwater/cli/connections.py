@@ -237,22 +237,27 @@ def disconnect(options: Options, connection: str, yes: bool) -> int:
 @platform_options
 @click.argument("connection")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def remove(options: Options, connection: str, yes: bool) -> None:
-    """Remove CONNECTION with everything that was ingested through it."""
+def remove(options: Options, connection: str, yes: bool) -> int:
+    """Remove CONNECTION with everything that was ingested through it.
 
-    async def act(platform: Platform) -> None:
+    The provider is asked to withdraw an OAuth authorisation where the connector tells its URL; exit code 1 when it did
+    not.
+    """
+
+    async def act(platform: Platform) -> int:
         from headwater.acts.setup import RemoveConnection
 
         stored = await platform.find_connection(connection)
         counts = [count for key, _, count in await platform.store.populations() if key == stored.key]
         confirm(f"Remove {stored.key} with its {sum(counts)} records, its runs and its deliveries?", yes=yes)
-        await platform.perform(RemoveConnection(connection=stored.key))
+        done = await platform.perform(RemoveConnection(connection=stored.key))
         if options.json:
-            output.print_json({"removed": stored.key, "records": sum(counts)})
+            output.print_json(done.value)
         else:
-            output.say(f"{stored.key} is removed.")
+            output.say(done.sentence)
+        return 0 if done.ok else 1
 
-    with_platform(options, act)
+    return with_platform(options, act, projects=True, warn=False)
 
 
 def _put_secret(

@@ -27,34 +27,36 @@ if TYPE_CHECKING:
 def demo(once: bool, as_json: bool, port: int | None) -> int:
     """Show the whole platform: a fake provider with faults, the Stripe connector, webhooks and a live dashboard.
 
-    The data are in .headwater/demo.db, which each demo begins anew; with --once, they are gone afterwards.
+    The data are in .headwater/demo.db, which each demo begins anew; `--config .headwater/demo.toml` makes any other
+    command speak of it. With --once, nothing is left afterwards.
     """
     if as_json and not once:
         raise click.UsageError("--json answers at the end: say --once with it.")
     if not once:
         from headwater.demo import fresh_database
 
-        return _live(fresh_database(Path(".headwater") / "demo.db"), port)
+        return _live(fresh_database(Path(".headwater") / "demo.db"), _port_or_any() if port is None else port)
     with tempfile.TemporaryDirectory(prefix="headwater-demo-") as folder:
         return _once(Path(folder) / "demo.db", port or 0, as_json=as_json)
 
 
-def _live(database: Path, port: int | None) -> int:
+def _live(database: Path, port: int) -> int:
     from headwater.cli.serve import who_may_come
-    from headwater.demo import CONNECTION, Demo
+    from headwater.demo import CONNECTION, Demo, write_config
 
-    shown = Demo(_clock(), output.say)
+    shown, file, config = Demo(_clock(), output.say), database.with_suffix(".toml"), _config(database, port)
 
     def ready(application: Application, first_link: str | None) -> None:
         _configure_log(application, "error")
         output.say(f"dashboard   {application.platform.config.base_url}/")
         output.say(f"database    {database}")
-        output.say(f"connection  {CONNECTION}: `headwater streams --database {database}` shows it elsewhere")
+        output.say(f"connection  {CONNECTION}: `headwater streams --config {file}` shows it elsewhere")
         output.say(f"first admin {first_link}")
         output.say(f"            try it or leave it: until then {who_may_come(application.platform.config)}")
         output.say("Ctrl-C stops.")
 
-    return _served(_config(database, _port_or_any() if port is None else port), ready, shown.live)
+    write_config(config, file)
+    return _served(config, ready, shown.live)
 
 
 def _once(database: Path, port: int, *, as_json: bool) -> int:

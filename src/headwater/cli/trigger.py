@@ -13,6 +13,7 @@ from headwater.cli.main import FAILED
 from headwater.cli.session import Options, platform_options, server_url, with_platform
 
 if TYPE_CHECKING:
+    from headwater.acts.events import SignedEvent
     from headwater.app import Platform
     from headwater.delivery import Delivery
     from headwater.invoke import LiveConnection
@@ -46,66 +47,64 @@ def trigger(options: Options, connection: str, event_type: str, data: Path | Non
             output.note(f"body: {words}; --data sends one of your own")
         else:
             body = given
-        headers = events.signed_headers(live, event_type, body, at=platform.clock.now())
-        newest = await events.newest_delivery(platform.desk(), stored.key)
+        event = events.signed_event(live, event_type, body, at=platform.clock.now())
+        since = await events.newest_delivery(platform.store, stored.key)
         base = url or await server_url(platform)
-        status = await _send(platform, live, headers, body, base)
+        status = await _send(platform, live, event, base)
         if status >= 300:
             output.note(
                 f"The endpoint answered {status}." + (" `headwater deliveries --rejected`" if status == 401 else "")
             )
             return FAILED
-        done = await _settled(platform, live, after=newest.id if newest else 0)
+        done = await _settled(platform, await events.stored_as(platform.store, stored.key, event, since=since))
         return await _tell(platform, options, done, status)
 
     return with_platform(options, act, projects=True)
 
 
-async def _send(
-    platform: Platform, live: LiveConnection, headers: dict[str, str], body: bytes, base: str | None
-) -> int:
+async def _send(platform: Platform, live: LiveConnection, event: SignedEvent, base: str | None) -> int:
     target = platform.webhook_url(live.stored, base)
     assert target is not None, "the connector has webhooks"
-    return await (_post(target, headers, body) if base else _receive_here(platform, target, headers, body))
+    return await (_post(target, event) if base else _receive_here(platform, target, event))
 
 
-async def _post(url: str, headers: dict[str, str], body: bytes) -> int:
+async def _post(url: str, event: SignedEvent) -> int:
     import aiohttp
 
     from headwater.errors import ProviderError
 
     try:
-        async with aiohttp.ClientSession() as session, session.post(url, headers=headers, data=body) as answer:
+        async with (
+            aiohttp.ClientSession() as session,
+            session.post(url, headers=event.headers, data=event.body) as answer,
+        ):
             return answer.status
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
         raise ProviderError("The server could not be reached.", hint="Is `headwater serve` running?") from error
 
 
-async def _receive_here(platform: Platform, url: str, headers: dict[str, str], body: bytes) -> int:
+async def _receive_here(platform: Platform, url: str, event: SignedEvent) -> int:
     from headwater.dispatch import Dispatcher
     from headwater.in_process import answering
     from headwater.ingress import Ingress
     from headwater.transport import TransportRequest
 
     ingress = Ingress(platform.store, platform.live.connections, platform.clock, public_url=platform.config.base_url)
-    answer = await answering(ingress)(TransportRequest(method="POST", url=url, headers=headers, body=body))
+    answer = await answering(ingress)(
+        TransportRequest(method="POST", url=url, headers=dict(event.headers), body=event.body)
+    )
     await ingress.drain()
     await Dispatcher(platform.store, platform.live.connections, platform.clock).dispatch_batch()
     return answer.status
 
 
-async def _settled(platform: Platform, live: LiveConnection, *, after: int) -> Delivery | None:
-    """The delivery that arrived after the one of that id, once it is no longer pending; None: it was a duplicate."""
-    from headwater.delivery import DeliveryFilter
-
+async def _settled(platform: Platform, found: Delivery | None) -> Delivery | None:
+    """The delivery once it is no longer pending, or as it is when we waited for long; None: it was a duplicate."""
     limit = platform.clock.monotonic() + SETTLE_SECONDS_MAX
-    while True:
-        found = await platform.store.deliveries(DeliveryFilter(connection=live.stored.key), limit=1)
-        if not found or found[0].id <= after:
-            return None
-        if found[0].state != "pending" or platform.clock.monotonic() > limit:
-            return found[0]
+    while found is not None and found.state == "pending" and platform.clock.monotonic() < limit:
         await platform.clock.sleep(LOOK_SECONDS)
+        found = await platform.store.delivery(found.id)
+    return found
 
 
 async def _tell(platform: Platform, options: Options, done: Delivery | None, status: int) -> int:
