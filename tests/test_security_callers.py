@@ -423,6 +423,38 @@ def test_v6_3_3_a_second_factor_keeps_out_whoever_has_the_password_alone(tmp_pat
     visit(tmp_path, act)
 
 
+def test_v6_3_3_who_lacks_a_second_factor_that_is_required_may_only_set_one_up(tmp_path):
+    async def act(house):
+        admin = await house.person()
+        home = (await admin.get("/account")).text
+        assert "Here everybody needs a second factor" in home
+        assert 'aria-label="Main"' not in home
+        csrf = csrf_in(await admin.get("/account"))
+        open_to_all = {"/account", "/login", "/setup", "/healthz", "/livez", "/readyz"}
+        tried = 0
+        for path, methods in routes_of(house):
+            if path in open_to_all or path.startswith(("/static", "/account/", "/login/", "/logout")):
+                continue
+            for method in methods - {"HEAD"}:
+                answer = await admin.request(method, filled(path), headers={"x-csrf-token": csrf}, data={"csrf": csrf})
+                refused = answer.status_code == 403 and "Here everybody needs a second factor" in answer.text
+                assert refused or answer.headers.get("location") == "/account", (method, path, answer.status_code)
+                tried += 1
+        assert tried > 100
+        program = await house.key("read")
+        assert (await program.get("/api/v1/streams")).status_code == 200
+
+        browser, _, _ = await with_factor(house)
+        assert (await browser.get("/")).status_code == 200
+        assert (await browser.get("/api/v1/accounts")).status_code == 200
+        assert "Turn it off" not in (await browser.get("/account")).text
+        form = {"current": GOOD, "code": "000000"}
+        answer = await send(browser, "/account", "/account/factor/off", **form)
+        assert (answer.status_code, "everybody needs a second factor" in answer.text) == (422, True)
+
+    visit(tmp_path, act, second_factor_required=True)
+
+
 def test_v6_5_1_a_code_counts_once(tmp_path):
     async def act(house):
         _, app, codes = await with_factor(house)

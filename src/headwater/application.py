@@ -93,7 +93,11 @@ class Application:
         self._endpoints: tuple[str, ...] = ()
         self._note_projects()
         self.door = Door(
-            store=platform.store, clock=platform.clock, key_ring=platform.live.key_ring, breached=platform.breached
+            store=platform.store,
+            clock=platform.clock,
+            key_ring=platform.live.key_ring,
+            breached=platform.breached,
+            factor_required=config.second_factor_required,
         )
         self._pages = Front(
             self._starlette(version), trusted=config.trusted_proxies, public_url=base_url or config.public_url

@@ -90,6 +90,7 @@ class Config:
     alert_email_from: str = "headwater@localhost"  # the sender of mails
     smtp_url: str | None = field(default=None, repr=False)  # by which alerts are mailed
     breached_passwords: Path | None = None  # a file of SHA-1 hashes in order, of passwords that accounts may not take
+    second_factor_required: bool = False  # an account without a second factor may do nothing but set one up
     bundles: bool = True  # run what was deployed to the store, before a folder of the same connector
     log_format: LogFormat = "text"  # `text` for people, `json` for programs
     log_level: str = "info"  # `debug`, `info`, `warning` or `error`, and what is above it
@@ -362,6 +363,7 @@ _READERS: dict[str, Callable[[Any, Path], Any]] = {
     "alert_email_from": _email,
     "smtp_url": _smtp,
     "breached_passwords": _path,
+    "second_factor_required": _boolean,
     "bundles": _boolean,
     "log_format": _choice("text", "json"),
     "log_level": _choice("debug", "info", "warning", "error"),

@@ -103,6 +103,7 @@ class Door:
     clock: Clock
     key_ring: KeyRing | None = None
     breached: BreachedPasswords | None = None  # that nobody may take; None: none is known
+    factor_required: bool = False  # who has no second factor may do nothing but set one up
 
     async def setup_token(self) -> str | None:
         """A token for the first admin, good once and for `SETUP_SECONDS`; None when there is an account."""
@@ -245,7 +246,9 @@ class Door:
         return codes
 
     async def turn_factor_off(self, account: Account, *, password: str, code: str, address: str) -> None:
-        """Ask for no second factor any more, for somebody who proves both."""
+        """Ask for no second factor any more, for somebody who proves both. `UsageError` where everybody needs one."""
+        if self.factor_required:
+            raise UsageError("Here everybody needs a second factor.", hint="An admin can reset it for a new one.")
         await self._prove(account, password, address=address)
         if not await self._is_right(account, code):
             await self._refuse(account.email, address, "wrong code")
@@ -278,6 +281,10 @@ class Door:
             note=self._note(account.email, "sessions.begin", account.email, {"address": address}),
         )
         return token, account
+
+    def lacks_factor(self, account: Account) -> bool:
+        """Whether an account has yet to set up the second factor that everybody needs here."""
+        return self.factor_required and account.factor_at is None
 
     async def who(self, token: str, *, is_act: bool) -> tuple[Session, Account] | None:
         """Whose session a token is; `is_act` when a person does something, rather than a page that renews itself."""

@@ -31,6 +31,8 @@ KEY_BYTES = 32
 KEY_CHARACTERS_MAX = 256
 ORIGIN_CHARACTERS_SHOWN = 200
 KEY_NOTE_SECONDS = 300  # a key's last use is written down at most so often
+FACTOR_NEEDED = "request.second_factor"  # the code of a refusal
+FACTOR_PAGE = "/account"  # where one is set up
 RELAYED = ("forwarded", "via", "x-forwarded-for", "x-real-ip")  # headers by which a proxy tells that it is one
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -48,6 +50,7 @@ class Caller:
     is_person: bool = False  # signed in with a password
     csrf: str = field(default="", repr=False)  # what each form of this session must bring; "" where there is none
     session_id: int | None = None  # of a person
+    lacks_factor: bool = False  # a person who has yet to set up the second factor that everybody needs here
 
     def may(self, scope: Scope) -> bool:
         """Whether the caller has the scope."""
@@ -57,6 +60,10 @@ class Caller:
         """Refuse with 403 unless the caller has the scope."""
         if self.may(scope):
             return
+        if self.lacks_factor:
+            raise ProblemError(
+                403, "Here everybody needs a second factor.", code=FACTOR_NEEDED, hint=f"Set one up at {FACTOR_PAGE}."
+            )
         logger.warning("Refused: %s has no scope %s.", self.name, scope)
         raise ProblemError(
             403,

@@ -103,9 +103,11 @@ async def _session_of(door: Door, request: Request) -> Caller | None:
     if found is None:
         return None
     session, account = found
+    lacks_factor = door.lacks_factor(account)
     return Caller(
         name=account.email,
-        scopes=ROLE_SCOPES[account.role],
+        scopes=frozenset() if lacks_factor else ROLE_SCOPES[account.role],
+        lacks_factor=lacks_factor,
         is_person=True,
         csrf=csrf_of(token),
         session_id=session.id,

@@ -42,13 +42,13 @@ def routes(screens: Screens) -> list[Route]:
         Route("/setup", made.unguarded(made.setup), methods=["GET"]),
         Route("/setup", made.unguarded(made.accept), methods=["POST"]),
         Route("/logout", made.unguarded(made.sign_out), methods=["POST"]),
-        screens.route("/account", made.account),
-        screens.route("/account/password", made.change_password, methods=["POST"]),
-        screens.route("/account/factor", made.begin_factor, methods=["POST"]),
-        screens.route("/account/factor/confirm", made.confirm_factor, methods=["POST"]),
+        screens.route("/account", made.account, scope=None),
+        screens.route("/account/password", made.change_password, methods=["POST"], scope=None),
+        screens.route("/account/factor", made.begin_factor, methods=["POST"], scope=None),
+        screens.route("/account/factor/confirm", made.confirm_factor, methods=["POST"], scope=None),
         screens.route("/account/factor/codes", made.renew_codes, methods=["POST"]),
         screens.route("/account/factor/off", made.turn_factor_off, methods=["POST"]),
-        screens.route("/account/sessions/end", made.end_sessions, methods=["POST"]),
+        screens.route("/account/sessions/end", made.end_sessions, methods=["POST"], scope=None),
     ]
 
 
@@ -257,7 +257,7 @@ class _Pages:
         }
         values = {
             "account": account, "sessions": sessions, "problem": problem, "done": done, "told": DONE, "codes": (),
-            "new_factor": None, "codes_left": left,
+            "new_factor": None, "codes_left": left, "factor_required": self._door.factor_required,
         }  # fmt: skip
         return Answer(template="account.html", values=values, twin=twin)
 

@@ -17,10 +17,10 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Match, Route
 
 from headwater.acts.registry import ACTS
-from headwater.api.access import Caller, Guard, Scope
+from headwater.api.access import FACTOR_NEEDED, FACTOR_PAGE, Caller, Guard, Scope
 from headwater.api.csrf import asking
 from headwater.api.endpoint import Services, json_response
-from headwater.api.problem import from_error
+from headwater.api.problem import ProblemError, from_error
 from headwater.api.query import Query
 from headwater.clock import Clock
 from headwater.dashboard.address import Address
@@ -152,13 +152,17 @@ class Screens:
             return None
         return self.installation.webhook_url(stored, self.public_url or seen_as.get())
 
-    def route(self, path: str, show: Show, *, scope: Scope = "read", methods: Sequence[str] = ("GET",)) -> Route:
-        """A route whose handler is given a proven caller; whatever it refuses is told in the format asked for."""
+    def route(self, path: str, show: Show, *, scope: Scope | None = "read", methods: Sequence[str] = ("GET",)) -> Route:
+        """A route whose handler is given a proven caller; whatever it refuses is told in the format asked for.
+
+        With the scope None it is open to whoever signed in.
+        """
 
         async def answer(request: Request) -> Response:
             try:
                 caller = await self.guard(request)
-                caller.require(scope)
+                if scope is not None:
+                    caller.require(scope)
                 found = await show(request, caller)
                 return found if isinstance(found, Response) else self.send(request, caller, found)
             except HeadwaterError as error:
@@ -211,6 +215,8 @@ class Screens:
         return self.pages.render(template, status=status, **(shell | values))
 
     def _navigation(self, caller: Caller) -> list[tuple[str, str, str]]:
+        if caller.lacks_factor:
+            return []
         hidden = {path for path, scope in NEEDED.items() if not caller.may(scope)}
         return [(word, path, key) for word, path, key in NAVIGATION if self.reaches(path) and path not in hidden]
 
@@ -222,6 +228,8 @@ class Screens:
         if problem.status_code == 401 and request.method == "GET" and self._can_sign_in(request):
             wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
             return RedirectResponse(f"/login?next={quote(wanted, safe='/')}", 303, headers=dict(SECURITY_HEADERS))
+        if isinstance(error, ProblemError) and error.problem_code == FACTOR_NEEDED and request.method == "GET":
+            return RedirectResponse(FACTOR_PAGE, 303, headers=dict(SECURITY_HEADERS))
         page = self.render(
             request,
             "problem.html",
