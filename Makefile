@@ -57,7 +57,7 @@ test-cluster: $(VENV)/.ready
 	$(BIN)/python tests/cluster/chaos.py --acts $(ACTS) $(ARGS)
 
 crash: $(VENV)/.ready
-	$(BIN)/python tests/crash/cycles.py --cycles $(CYCLES) $(ARGS)
+	$(BIN)/python tests/crash/cycles.py --store $(STORE) --cycles $(CYCLES) $(ARGS)
 
 simulate: $(VENV)/.ready
 	$(BIN)/python tests/simulation/two_accounts.py $(if $(SEED),--seed $(SEED),--seeds $(SEEDS)) $(ARGS)

@@ -20,6 +20,7 @@ from headwater.clock import Clock
 from headwater.deployment import Act, Deployment, StoredBundle
 from headwater.difference import Change, compare
 from headwater.errors import CheckFailedError, DestructiveError, NotFoundError, RetryError, UsageError, near_miss
+from headwater.failpoint import failpoint
 from headwater.intention import LIST_LIMIT_MAX
 from headwater.outline import Outline, decode, encode, outline
 from headwater.project import Project
@@ -98,7 +99,9 @@ class Deployer:
         Raises `CheckFailedError` for what is no bundle of that name, `BundleRefusedError` with the check's lines.
         """
         examined = await self._examined(archive, content_hash, actor)
-        return replace(examined, is_new=examined.is_new and await self._store.add_bundle(examined.bundle))
+        is_new = examined.is_new and await self._store.add_bundle(examined.bundle)
+        failpoint("deploy.received")
+        return replace(examined, is_new=is_new)
 
     async def rehearse(self, archive: bytes, *, content_hash: str, actor: str) -> dict[str, Any]:
         """Check a bundle and plan its activation, for programs; nothing is written. Raises as `receive` does."""
@@ -137,6 +140,7 @@ class Deployer:
             actor=actor,
             at=self._clock.now(),
         )
+        failpoint("deploy.after_commit")
         await self._activated()
         return done
 

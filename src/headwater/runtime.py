@@ -283,6 +283,8 @@ class Runner:
         _log.warning("run %d of stream %s is %s: %s", ref.run_id, ref.stream_key, state, failure.message)
         if failure.next is Next.PAUSE:
             self._connections.forget(ref.connection_id)
+        if is_retried:
+            failpoint("run.before_retry")
         end = RunEnd(
             ref=ref,
             at=at,

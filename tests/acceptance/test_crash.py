@@ -7,12 +7,13 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent / "crash"))
 
 import cycles
+import pytest
 
-CYCLES = 2 * len(cycles.NAMES)
 
-
-def test_killed_at_every_failpoint_nothing_is_lost_and_nothing_happens_twice(tmp_path):
-    figures = asyncio.run(cycles.programme(tmp_path, cycles=CYCLES, seed=7))
+@pytest.mark.parametrize("store", sorted(cycles.NAMES))
+def test_killed_at_every_failpoint_nothing_is_lost_and_nothing_happens_twice(tmp_path, store):
+    names = cycles.NAMES[store]
+    figures = asyncio.run(cycles.programme(tmp_path, store=store, cycles=len(names), seed=7))
     assert figures.problems == []
-    assert sum(figures.kills.values()) >= len(cycles.NAMES)
+    assert sum(figures.kills.values()) >= 0.7 * len(names), figures.kills
     assert figures.acked > 0

@@ -19,19 +19,19 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import aiohttp
-import psycopg
 
 TESTS = Path(__file__).parent.parent
 sys.path[:0] = [str(TESTS), str(TESTS / "crash")]
 
 import cycles  # noqa: E402  the provider, the comparison and the figures of the programme of kills
+from databases import PostgresDatabase  # noqa: E402
 
-from cluster_nodes import as_url, own_server  # noqa: E402
+from cluster_nodes import own_server  # noqa: E402
 from headwater.config import DatabaseUrl  # noqa: E402
 from headwater.testing.provider import Faults, WebhookFaults, seed_account  # noqa: E402
 
@@ -42,8 +42,6 @@ ROLES = {
     "worker-2": ("worker",),
     "ticker": ("ticker",),
 }
-FAULTS = Faults(rate_limited=0.02, failed=0.02, reset=0.01, churn=0.05)
-WEBHOOK_FAULTS = WebhookFaults(duplicated=0.1, reordered=0.2, late=0.1, late_seconds=3.0, lost_response=0.1)
 VICTIMS = ("worker-1", "worker-2", "worker-1", "worker-2", "ticker", "ingress-1", "ingress-2", "postgresql")
 ACTS_A_SECOND = 10
 STOPPED_SECONDS = (1.5, 1.5, 1.5, 35.0)  # the last is longer than the server waits for it
@@ -54,39 +52,22 @@ UP_SECONDS_MAX = 60.0
 END_SECONDS_MAX = 60.0
 
 
-class Adapted:
-    """A PostgreSQL connection that takes the statements written for SQLite."""
-
-    def __init__(self, db: psycopg.Connection) -> None:
-        self._db = db
-
-    def execute(self, sql: str, parameters: tuple[object, ...] = ()) -> psycopg.Cursor:
-        return self._db.execute(sql.replace("?", "%s"), parameters)
-
-
 class Cluster(cycles.Rig):
     """The rig of the programme of kills, with several nodes on one PostgreSQL in place of the one child."""
 
     def __init__(self, folder: Path, seed: int, server: Any) -> None:
-        super().__init__(folder, seed)
+        super().__init__(folder, seed, PostgresDatabase(server))
         self.server = server
-        self.url = as_url(server.get_uri())
         self.ports = {name: self.port if name == "ingress-1" else cycles.free_port() for name in ROLES}
         self.nodes: dict[str, subprocess.Popen[bytes]] = {}
 
     def command(self, *words: str, **_: object) -> subprocess.Popen[bytes]:
         """Start a `headwater` command on the cluster's database."""
-        environment = os.environ | {"HEADWATER_DATABASE": self.url, "HEADWATER_LOG_LEVEL": "warning"}
+        environment = os.environ | {"HEADWATER_DATABASE": self.database.address, "HEADWATER_LOG_LEVEL": "warning"}
         with (self.folder / "child.log").open("ab") as log:
             return subprocess.Popen(
                 [cycles.HEADWATER, *words], cwd=self.folder, env=environment, stdout=log, stderr=log
             )
-
-    @contextlib.contextmanager
-    def read(self) -> Iterator[Adapted]:
-        """The database, read by a plain client."""
-        with psycopg.connect(self.url, autocommit=True) as db:
-            yield Adapted(db)
 
     async def install(self, api_port: int) -> None:
         """As on one machine; and the provider tells every event to the other ingress, too."""
@@ -99,28 +80,6 @@ class Cluster(cycles.Rig):
         """Start a node, in place of the one of that name before."""
         roles = [word for role in ROLES[name] for word in ("--role", role)]
         self.nodes[name] = self.command("serve", "--port", str(self.ports[name]), *roles)
-
-    def write(self, *statements: str) -> None:
-        """Change rows as nobody may while nodes work: under the lock that every writer takes first."""
-        with psycopg.connect(self.url) as db:
-            db.execute("select 1 from connections order by id for no key update")
-            for statement in statements:
-                db.execute(statement)
-
-    def make_due(self) -> None:
-        """Bring every tick, retry and delivery to now: time passes quickly here."""
-        self.write(
-            "update streams set next_tick_at = 0, blocked_until = null where mode = 'poll'",
-            "update runs set due_at = 0 where state in ('scheduled', 'retrying')",
-            "update deliveries set due_at = 0 where state = 'pending' and lease_until is null",
-        )
-
-    def lapse(self) -> None:
-        """Let every lease and claim lapse, those of nodes that are well included: whoever goes on is fenced."""
-        self.write(
-            "update runs set lease_until = 0 where state = 'running'",
-            "update deliveries set lease_until = null where state = 'pending' and lease_until is not null",
-        )
 
     async def act(self) -> None:
         """Do something to a node or to the database, and let the others find out."""
@@ -140,7 +99,7 @@ class Cluster(cycles.Rig):
             self.figures.kills["stopped and woken"] += 1
             node.send_signal(signal.SIGSTOP)
             # It may hold what the lapse waits for: until it is woken, or until the server has given up on it.
-            lapsing = asyncio.create_task(asyncio.to_thread(self.lapse))
+            lapsing = asyncio.create_task(asyncio.to_thread(self.database.lapse))
             await asyncio.sleep(self.random.choice(STOPPED_SECONDS))
             node.send_signal(signal.SIGCONT)
             await lapsing
@@ -148,7 +107,7 @@ class Cluster(cycles.Rig):
             self.figures.kills[f"killed {name}"] += 1
             node.kill()
             node.wait()
-            await asyncio.to_thread(self.lapse)
+            await asyncio.to_thread(self.database.lapse)
             self.start(name)
 
     async def crash_database(self) -> None:
@@ -225,7 +184,7 @@ async def running(folder: Path, seed: int) -> AsyncIterator[Cluster]:
         seed_account(cluster.provider, customers=80)
         async with cycles.living(cluster) as api_port:
             await cluster.install(api_port)
-            cluster.provider.faults, cluster.provider.webhooks.faults = FAULTS, WEBHOOK_FAULTS
+            cluster.provider.faults, cluster.provider.webhooks.faults = cycles.FAULTS, cycles.WEBHOOK_FAULTS
             acting = asyncio.create_task(
                 cluster.provider.activity.serve(cluster.provider.clock, per_second=ACTS_A_SECOND)
             )
@@ -263,7 +222,7 @@ async def show(folder: Path, seed: int) -> None:
         for name in ("ingress-1", "ingress-2"):
             port = cluster.ports[name]
             print(f"{name:<10}  http://127.0.0.1:{port}/", flush=True)
-        print(f"database    {DatabaseUrl(cluster.url)}\nCtrl-C stops it.", flush=True)
+        print(f"database    {DatabaseUrl(cluster.database.address)}\nCtrl-C stops it.", flush=True)
         while not interrupted.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(interrupted.wait(), STATUS_SECONDS)

@@ -4,7 +4,10 @@ A fake Stripe on loopback lives on (creates, updates, deletes, fails, sends webh
 serve` polls and receives, is killed, and starts anew. In the end, without faults, the store must equal the provider's
 ledger: nothing lost, nothing twice.
 
-Usage: python tests/crash/cycles.py [--cycles 500] [--seed 1] [--keep FOLDER]
+Commands are killed as well: a migration, a replay, a deploy and, of a SQLite file, the copy of an installation to
+PostgreSQL, which is given again until it says that all is there.
+
+Usage: python tests/crash/cycles.py [--store sqlite|postgres] [--cycles 500] [--seed 1] [--keep FOLDER]
 """
 
 from __future__ import annotations
@@ -15,9 +18,9 @@ import contextlib
 import json
 import os
 import random
+import shutil
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -26,11 +29,18 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import msgspec
 import uvicorn
 
+sys.path.append(str(Path(__file__).parent))
+sys.path.append(str(Path(__file__).parent.parent))
+
+from databases import Database, PostgresDatabase, SqliteFile
+
+from cluster_nodes import own_server
 from headwater import failpoint
 from headwater.canonical.registry import shipped
 from headwater.clock import SystemClock
@@ -41,15 +51,20 @@ from headwater.testing.provider import API_KEY, FakeStripe, Faults, WebhookFault
 ROOT = Path(__file__).parent.parent.parent
 PROJECT = ROOT / "connectors" / "stripe"
 HEADWATER = str(Path(sys.executable).parent / "headwater")
+VERSION = 'version="0.1.0"'  # in the manifest
 SECRET = "whsec_crash"
 CYCLE_SECONDS_MAX = 6.0  # a cycle whose failpoint is not passed by then is killed wherever it is
+RETRY_SECONDS_MAX = 20.0  # likewise, where a request is tried again for a while before its run is
+COMMAND_SECONDS_MAX = 120.0
 SETTLE_SECONDS_MAX = 180.0
-COMMANDS = {
-    "migration.before_commit": ["streams", "--json"],
-    "replay.before_commit": ["deliveries", "replay", "--state", "done", "--yes"],
+FAULTS = Faults(rate_limited=0.02, failed=0.02, reset=0.01, churn=0.05)
+WEBHOOK_FAULTS = WebhookFaults(duplicated=0.1, reordered=0.2, late=0.1, late_seconds=3.0, lost_response=0.1)
+COPY = tuple(sorted(name for name in failpoint.NAMES if name.startswith("copy.")))
+# Those without a command of their own are passed by `serve`. A copy is of a file; no account of Stripe's is by OAuth.
+NAMES = {
+    "postgres": tuple(sorted(name for name in failpoint.NAMES if not name.startswith(("copy.", "oauth.")))),
 }
-# Those without a command of their own are passed by `serve`; a copy is killed in `tests/test_transfer.py`.
-NAMES = tuple(sorted(name for name in failpoint.NAMES if not name.startswith("copy.")))
+NAMES["sqlite"] = (*NAMES["postgres"], *COPY)
 
 
 @dataclass
@@ -67,21 +82,19 @@ class Figures:
 class Rig:
     """One installation, one provider, and the child between them."""
 
-    def __init__(self, folder: Path, seed: int) -> None:
+    def __init__(self, folder: Path, seed: int, database: Database | None = None) -> None:
         self.folder = folder
+        self.database = database or SqliteFile(folder / "crash.db")
         self.random = random.Random(seed)
         self.provider = FakeStripe(seed, SystemClock())
         self.figures = Figures()
         self.acked: set[str] = set()
         self.port = free_port()
+        self.copies_to: PostgresDatabase | None = None
 
-    @property
-    def database(self) -> Path:
-        return self.folder / "crash.db"
-
-    def command(self, *words: str, failpoint: str = "", database: Path | None = None) -> subprocess.Popen[bytes]:
+    def command(self, *words: str, failpoint: str = "", database: str = "") -> subprocess.Popen[bytes]:
         """Start a `headwater` command in the installation."""
-        environment = os.environ | {"HEADWATER_DATABASE": str(database or self.database)}
+        environment = os.environ | {"HEADWATER_DATABASE": database or self.database.address}
         if failpoint:
             environment["HEADWATER_FAILPOINT"] = failpoint
         with (self.folder / "child.log").open("ab") as log:
@@ -108,48 +121,108 @@ class Rig:
         url = f"http://127.0.0.1:{self.port}/webhooks/stripe/{endpoint}"
         self.provider.webhooks.register(url, secret=SECRET)
 
-    @contextlib.contextmanager
-    def read(self):
-        """The store's file, read by a plain SQLite client."""
-        database = sqlite3.connect(f"file:{self.database}?mode=ro", uri=True)
-        try:
-            yield database
-        finally:
-            database.close()
+    def read(self) -> contextlib.AbstractContextManager[Any]:
+        """The database, read by a plain client."""
+        return self.database.read()
 
     def make_due(self) -> None:
-        """Bring the next tick of every poll stream to now: time passes quickly here."""
-        with contextlib.closing(sqlite3.connect(self.database, timeout=30)) as database, database:
-            database.execute("update streams set next_tick_at = 0, blocked_until = null where mode = 'poll'")
-            database.execute("update runs set due_at = 0 where state in ('scheduled', 'retrying')")
-            database.execute("update deliveries set due_at = 0 where state = 'pending'")
+        """Bring every tick, retry and delivery to now: time passes quickly here."""
+        self.database.write(
+            "update streams set next_tick_at = 0, blocked_until = null where mode = 'poll'",
+            "update runs set due_at = 0 where state in ('scheduled', 'retrying')",
+            "update deliveries set due_at = 0 where state = 'pending' and lease_until is null",
+        )
 
-    async def cycle(self) -> None:
-        """Start the server with one failpoint armed, and wait until it is dead."""
-        name = NAMES[self.figures.cycles % len(NAMES)]
+    async def cycle(self, name: str) -> None:
+        """Start what passes one failpoint, which is armed, and wait until it is dead."""
         self.figures.cycles += 1
         nth = self.random.choice((1, 1, 2, 3, 5, 8))
-        if name in COMMANDS:
-            # A migration can only be killed on a database that has it still to do.
-            fresh = self.folder / f"fresh-{self.figures.cycles}.db" if name.startswith("migration") else None
-            child = self.command(*COMMANDS[name], failpoint=name, database=fresh)
+        if name.startswith("copy."):
+            await self.cycle_of_copy(name, nth)
+        elif name.startswith(("migration.", "replay.", "deploy.")):
+            await self.cycle_of_command(name)
         else:
-            self.make_due()
-            child = self.command("serve", failpoint=f"{name}:{nth}")
-        code = await self.ended(child, CYCLE_SECONDS_MAX)
-        if code == -signal.SIGKILL:
-            self.figures.kills[name] += 1
-        elif code is None:
+            await self.cycle_of_server(name, 1 if name == "run.before_retry" else nth)
+
+    async def cycle_of_server(self, name: str, nth: int) -> None:
+        """The server dies as it passes it for the nth time, or else a little later, wherever it is."""
+        has_outage = name == "run.before_retry"
+        self.provider.faults = Faults(failed=1.0) if has_outage else FAULTS
+        self.database.lapse()
+        self.make_due()
+        child = self.command("serve", failpoint=f"{name}:{nth}")
+        code = await self.ended(child, RETRY_SECONDS_MAX if has_outage else CYCLE_SECONDS_MAX)
+        self.provider.faults = FAULTS
+        if code is None:
             child.kill()
             child.wait()
             self.figures.elsewhere += 1
-        elif name not in COMMANDS:
+        elif code == -signal.SIGKILL:
+            self.figures.kills[name] += 1
+        else:
             self.figures.problems.append(f"cycle {self.figures.cycles}: the server ended by itself with {code}")
+
+    async def cycle_of_command(self, name: str) -> None:
+        """A command dies in its transaction. What a deploy had not activated is activated when it is given again."""
+        number, address = self.figures.cycles, ""
+        if name.startswith("migration."):
+            words, address = ["streams", "--json"], self.database.fresh(f"fresh-{number}")
+        elif name.startswith("replay."):
+            words = ["deliveries", "replay", "--state", "done", "--yes"]
+        else:
+            words = ["deploy", str(self.another_version(number))]
+        await self.killed(name, *words, failpoint=name, database=address)
+        if name.startswith("deploy."):
+            await self.succeeds(*words)
+            with self.read() as database:
+                active = database.execute(
+                    "select d.version from activations a join deployments d on d.id = a.deployment_id"
+                ).fetchone()
+            if active != (f"0.1.{number}",):
+                self.figures.problems.append(f"cycle {number}: {active} is active, not the version that was deployed")
+
+    async def cycle_of_copy(self, name: str, nth: int) -> None:
+        """A copy dies, and is given again: it says itself, by count and hash, whether all is there."""
+        assert isinstance(self.database, SqliteFile)
+        assert self.copies_to is not None
+        source = self.folder / "source.db"
+        if not source.exists():
+            self.database.write(f"vacuum into '{source}'")
+        words = ["db", "copy", "--to", self.copies_to.fresh(f"copy-{self.figures.cycles}")]
+        is_of_batch = name.endswith("_batch_commit")
+        await self.killed(name, *words, failpoint=f"{name}:{nth if is_of_batch else 1}", database=str(source))
+        await self.succeeds(*words, database=str(source))
+
+    async def killed(self, name: str, *words: str, **armed: str) -> None:
+        """Carry out a command that is to die."""
+        code = await self.ended(self.command(*words, **armed), COMMAND_SECONDS_MAX)
+        if code == -signal.SIGKILL:
+            self.figures.kills[name] += 1
+        else:
+            self.figures.problems.append(f"cycle {self.figures.cycles}: `{words[0]}` ended with {code}")
+
+    async def succeeds(self, *words: str, database: str = "") -> None:
+        """Carry out a command that is to end well."""
+        code = await self.ended(self.command(*words, database=database), COMMAND_SECONDS_MAX)
+        if code != 0:
+            self.figures.problems.append(f"cycle {self.figures.cycles}: `{words[0]}`, given again, ended with {code}")
+
+    def another_version(self, number: int) -> Path:
+        """The connector with another version in its manifest, which makes it another bundle."""
+        folder = self.folder / "deploy"
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(PROJECT, folder, ignore=shutil.ignore_patterns("__pycache__", "tests"))
+        manifest = folder / "connector.py"
+        text = manifest.read_text()
+        assert text.count(VERSION) == 1
+        manifest.write_text(text.replace(VERSION, f'version="0.1.{number}"'))
+        return folder
 
     async def settle(self) -> None:
         """Without faults: serve until every delivery is done, then until every stream was polled to its end."""
         self.provider.faults = Faults()
         self.provider.webhooks.faults = WebhookFaults()
+        self.database.lapse()
         await self.serve_until(self.deliveries_waiting)
         started = time.time() * 1e6
         await self.serve_until(lambda: self.streams_behind(started))
@@ -195,7 +268,7 @@ class Rig:
         self.report("acked deliveries are not stored", self.acked - known)
         self.report("deliveries are not done", bad)
 
-    def compare(self, database: sqlite3.Connection, resource) -> None:
+    def compare(self, database, resource) -> None:
         """One stream's live objects against its records."""
         kind = resource.canonical_type
         encode = shipped()[kind].encode
@@ -215,7 +288,7 @@ class Rig:
         wrong = [key for key in truth.keys() & stored.keys() if bytes(stored[key]) != truth[key]]
         self.report(f"records of {resource.stream} differ", wrong)
 
-    def look_for_repetition(self, database: sqlite3.Connection) -> None:
+    def look_for_repetition(self, database) -> None:
         """No version repeats the one that was current before it; numbers have no gap; sequences are unique by key."""
         last: dict[tuple, tuple] = {}
         numbers: dict[tuple, int] = {}
@@ -280,28 +353,32 @@ async def living(rig: Rig) -> AsyncIterator[int]:
             await asyncio.gather(*tasks)
 
 
-async def programme(folder: Path, *, cycles: int, seed: int) -> Figures:
+async def programme(folder: Path, *, store: str = "sqlite", cycles: int, seed: int) -> Figures:
     """So many kills, then the comparison."""
-    rig = Rig(folder, seed)
-    seed_account(rig.provider, customers=120)
-    async with living(rig) as api_port:
-        await rig.install(api_port)
-        rig.provider.faults = Faults(rate_limited=0.02, failed=0.02, reset=0.01, churn=0.05)
-        rig.provider.webhooks.faults = WebhookFaults(duplicated=0.1, reordered=0.2, late=0.1, late_seconds=3.0,
-                                                     lost_response=0.1)  # fmt: skip
-        acting = asyncio.create_task(rig.provider.activity.serve(rig.provider.clock, per_second=20))
-        for _ in range(cycles):
-            await rig.cycle()
-        rig.provider.activity.stop()
-        await acting
-        await rig.settle()
-    rig.verify()
-    return rig.figures
+    with own_server() as server:
+        beside = PostgresDatabase(server)
+        rig = Rig(folder, seed, beside if store == "postgres" else None)
+        rig.copies_to = beside
+        seed_account(rig.provider, customers=120)
+        async with living(rig) as api_port:
+            await rig.install(api_port)
+            rig.provider.faults, rig.provider.webhooks.faults = FAULTS, WEBHOOK_FAULTS
+            acting = asyncio.create_task(rig.provider.activity.serve(rig.provider.clock, per_second=20))
+            for number in range(cycles):
+                await rig.cycle(NAMES[store][number % len(NAMES[store])])
+                if rig.figures.problems:
+                    break
+            rig.provider.activity.stop()
+            await acting
+            await rig.settle()
+        rig.verify()
+        return rig.figures
 
 
 def main() -> int:
     """See the module."""
     options = argparse.ArgumentParser()
+    options.add_argument("--store", choices=sorted(NAMES), default="sqlite")
     options.add_argument("--cycles", type=int, default=500)
     options.add_argument("--seed", type=int, default=1)
     options.add_argument("--keep", type=Path)
@@ -310,10 +387,11 @@ def main() -> int:
         folder = chosen.keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="headwater-crash-")))
         folder.mkdir(exist_ok=True)
         started = time.monotonic()
-        figures = asyncio.run(programme(folder, cycles=chosen.cycles, seed=chosen.seed))
+        figures = asyncio.run(programme(folder, store=chosen.store, cycles=chosen.cycles, seed=chosen.seed))
     print(
         json.dumps(
             {
+                "store": chosen.store,
                 "cycles": figures.cycles,
                 "killed_at_failpoint": dict(sorted(figures.kills.items())),
                 "killed_elsewhere": figures.elsewhere,

@@ -173,7 +173,7 @@ class Programme:
 
     def _make_waiting_due(self) -> None:
         """Retries need not wait their minutes here."""
-        with contextlib.closing(sqlite3.connect(self._accounts[0].database, timeout=30)) as database, database:
+        with contextlib.closing(sqlite3.connect(self._folder / "crash.db", timeout=30)) as database, database:
             database.execute(
                 "update streams set next_tick_at = 0, blocked_until = null "
                 "where mode = 'poll' and coalesce(last_success_at, 0) < ?",

@@ -9,6 +9,7 @@ from typing import Any
 from headwater.clock import to_micros
 from headwater.deployment import Act, Deployment, StoredBundle
 from headwater.errors import ConflictError, NotFoundError
+from headwater.failpoint import failpoint
 from headwater.intention import LIST_LIMIT, LIST_LIMIT_MAX
 from headwater.stores.postgres.database import Connection, document, execute, queries, row, rows
 from headwater.stores.postgres.system import audit
@@ -88,6 +89,7 @@ async def activate_bundle(
     )  # fmt: skip
     assert made is not None
     await execute(db, _sql["activate"], connector=connector, hash=hash, deployment_id=made["id"])
+    failpoint("deploy.before_commit")
     return as_deployment(made)
 
 

@@ -11,6 +11,7 @@ import apsw
 from headwater.clock import to_micros
 from headwater.deployment import Act, Deployment, StoredBundle
 from headwater.errors import ConflictError, NotFoundError
+from headwater.failpoint import failpoint
 from headwater.intention import LIST_LIMIT, LIST_LIMIT_MAX
 from headwater.stores.row import as_bundle, as_deployment
 from headwater.stores.sqlite.database import execute, json_text, queries, row, rows
@@ -87,6 +88,7 @@ def activate_bundle(
     )  # fmt: skip
     assert made is not None
     execute(db, _sql["activate"], connector=connector, hash=hash, deployment_id=made["id"])
+    failpoint("deploy.before_commit")
     return as_deployment(made)
 
 
