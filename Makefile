@@ -14,10 +14,12 @@ MINUTES ?= 10
 RATE ?= 300
 CUTS ?= 20000
 SCENARIOS ?= 5000
+SECONDS ?= 600
+PARSERS ?=
 SEED ?=
 
 .PHONY: demo cluster test lint types layers tests test-cluster crash simulate bugs nightly-api nightly-power nightly-io \
-	nightly-load nightly-network nightly-signatures bench docs requirements clean
+	nightly-fuzz nightly-load nightly-network nightly-signatures bench docs requirements clean
 
 $(VENV)/.ready: requirements/dev.txt pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
@@ -29,6 +31,12 @@ $(VENV)/.ready: requirements/dev.txt pyproject.toml
 	@$(PYTHON) -m venv .venv-bench
 	@.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/bench.txt >&2
 	@.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . >&2
+	@touch $@
+
+.venv-fuzz/.ready: requirements/fuzz.txt pyproject.toml
+	@$(PYTHON) -m venv .venv-fuzz
+	@.venv-fuzz/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/fuzz.txt >&2
+	@.venv-fuzz/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . >&2
 	@touch $@
 
 demo: $(VENV)/.ready
@@ -80,6 +88,9 @@ nightly-signatures: $(VENV)/.ready
 nightly-network: $(VENV)/.ready
 	$(BIN)/python tests/network/scenarios.py $(if $(SEED),--first $(SEED) --scenarios 1,--scenarios $(SCENARIOS)) $(ARGS)
 
+nightly-fuzz: .venv-fuzz/.ready
+	.venv-fuzz/bin/python tests/fuzz/fuzz.py --seconds $(SECONDS) $(PARSERS) $(ARGS)
+
 nightly-load: $(VENV)/.ready
 	$(BIN)/python tests/load/verified.py --store $(STORE) --minutes $(MINUTES) --rate $(RATE) $(ARGS)
 
@@ -104,6 +115,8 @@ requirements: $(VENV)/.ready
 		--extra parquet --extra postgres --extra otel --group dev pyproject.toml -o requirements/dev.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade \
 		--group bench pyproject.toml -o requirements/bench.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade \
+		--group fuzz pyproject.toml -o requirements/fuzz.txt
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache

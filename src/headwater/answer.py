@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from decimal import Decimal
 from functools import lru_cache, partial
 from typing import Any, TypeVar, overload
 
@@ -31,7 +30,7 @@ SAID_BODY_BYTES_MAX = 64 * 1024  # a longer error body is no message
 BODY_START_CHARACTERS = 1_000  # of an error's body, in the log
 
 _decoder: Callable[[Any], msgspec.json.Decoder[Any]] = lru_cache(maxsize=256)(
-    partial(msgspec.json.Decoder, float_hook=Decimal)
+    partial(msgspec.json.Decoder, float_hook=jsonvalue.decimal)
 )
 
 

@@ -6,7 +6,7 @@ Canonical form: UTF-8, keys sorted, no spaces, decimals as strings, so that equa
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from hashlib import blake2b
 from typing import TypeAlias, Union
 
@@ -20,7 +20,16 @@ JSONValue: TypeAlias = Union[  # noqa: UP007  a string in `X | Y` would not reso
 
 HASH_BYTES = 16
 
-_decoder = msgspec.json.Decoder(float_hook=Decimal)
+
+def decimal(text: str) -> Decimal:
+    """A JSON number with a fraction or an exponent; `msgspec.DecodeError` where its exponent is beyond all bounds."""
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        raise msgspec.DecodeError("a number is beyond all bounds") from None
+
+
+_decoder = msgspec.json.Decoder(float_hook=decimal)
 _encoder = msgspec.json.Encoder(order="sorted", decimal_format="string")
 canonical_bytes = _encoder.encode
 
@@ -29,7 +38,7 @@ def decode(data: bytes | str) -> JSONValue:
     """The value of a JSON text, with every digit: numbers are `int` or `Decimal`, never `float`.
 
     Raises `InvalidPayloadError` for anything that is not JSON of a sane depth: NaN, lone surrogates, nesting
-    beyond the interpreter's limit, integers of thousands of digits.
+    beyond the interpreter's limit, integers of thousands of digits, exponents that no `Decimal` holds.
     """
     try:
         value: JSONValue = _decoder.decode(data)

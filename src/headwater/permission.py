@@ -42,7 +42,7 @@ def parse(url: str) -> URL:
         parsed = URL(url)
         if parsed.raw_fragment:
             parsed = parsed.with_fragment(None)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, IndexError) as error:
         raise _unusable("it cannot be parsed") from error
     if parsed.scheme not in PORTS or not parsed.raw_host:
         raise _unusable("it does not begin with https://host or http://host")

@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal, Union, dataclass_transform
 import msgspec
 
 from headwater.errors import InvalidPayloadError
-from headwater.jsonvalue import canonical_bytes
+from headwater.jsonvalue import canonical_bytes, decimal
 
 ColumnKind = Literal["text", "integer", "decimal", "boolean", "json"]
 Instant = Annotated[datetime, msgspec.Meta(tz=True)]  # aware; a naive one is refused
@@ -59,7 +59,7 @@ def type_name(struct: type[Canonical]) -> str:
 def from_struct(struct: type[Canonical]) -> CanonicalType:
     """The canonical type of a typed struct; `TypeError` for one that declares a float."""
     name = type_name(struct)
-    decode = msgspec.json.Decoder(struct, float_hook=Decimal).decode
+    decode = msgspec.json.Decoder(struct, float_hook=decimal).decode
     convert = msgspec.convert
     # A strict int or str field refuses a float by itself: only a field that takes decimals, or anything, must be
     # searched for one. Most types have neither, and this is the hot path.
@@ -97,7 +97,7 @@ def from_json_schema(name: str, schema: Mapping[str, Any]) -> CanonicalType:
     import jsonschema_rs
 
     validator = jsonschema_rs.validator_for(dict(schema), validate_formats=True)
-    decoder = msgspec.json.Decoder(float_hook=Decimal)
+    decoder = msgspec.json.Decoder(float_hook=decimal)
 
     def settle(payload: Any) -> tuple[bytes, Any]:
         try:
