@@ -72,7 +72,7 @@ def test_a_refusal_names_the_near_miss_and_what_to_add():
     "url",
     [
         "", "/v1/customers", "api.stripe.com/v1", "ftp://api.stripe.com/", "https:///v1", "https://a.example:99999/",
-        "https://[]@", "https://[hunter2]@", "//@[", "https://[", "https://]", "https://@]",
+        "https://[]@", "http://[:https]://hunter2.example#c", "https://[hunter2]@", "//@[", "https://[", "https://]", "https://@]",
         "https://user:hunter2@a.example/", "https://hunter2@a.example/", "https://a.example\\@hunter2.example/",
         "https://a.example/%2F..%2Fhunter2", "https://a.example/x\\..\\hunter2",
         "https://a.example/" + "x" * URL_CHARACTERS_MAX,

@@ -42,6 +42,7 @@ def parse(url: str) -> URL:
         parsed = URL(url)
         if parsed.raw_fragment:
             parsed = parsed.with_fragment(None)
+        _ = parsed.raw_host, parsed.port  # read at the first look, which may raise
     except (ValueError, TypeError, IndexError) as error:
         raise _unusable("it cannot be parsed") from error
     if parsed.scheme not in PORTS or not parsed.raw_host:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
@@ -75,11 +76,14 @@ def routes(
 
 def _described(services: Services, routes: Sequence[BaseRoute], version: str) -> Route:
     operations = [one.operation for one in routes if isinstance(one, Endpoint)]
-    described = document(operations, version=version, prefix=PREFIX)
+
+    @cache
+    def described() -> dict[str, Any]:  # it costs more than the rest of the API's start: made when somebody asks
+        return document(operations, version=version, prefix=PREFIX)
 
     async def openapi(request: Request, caller: Caller) -> Any:  # noqa: ARG001  a handler's shape
         """The OpenAPI document of this API."""
         Query(request).done()
-        return described
+        return described()
 
     return endpoint(services, "GET", "/openapi.json", openapi)
