@@ -1,6 +1,7 @@
 """The documents say what is so: files and commands exist, the README's connector passes its check."""
 
 import importlib
+import json
 import re
 from dataclasses import fields
 from pathlib import Path
@@ -115,6 +116,20 @@ def test_the_reference_of_the_manifest_begins_with_one_that_is_right():
     named = {}
     exec(block, named)
     assert isinstance(named["connector"], headwater.Connector)
+
+
+def test_figures_say_how_they_were_come_by_and_the_page_links_each():
+    page = (ROOT / "docs/reliability.md").read_text()
+    figures = sorted((ROOT / "docs/figures").glob("*.json"))
+    assert figures
+    for path in figures:
+        told = json.loads(path.read_text())
+        assert told["command"].startswith("make ")
+        assert re.fullmatch(r"[0-9a-f]{7}", told["commit"])
+        assert told["machine"]
+        assert told["problems"] == []
+        assert f"](figures/{path.name})" in page
+        assert told["commit"] in page
 
 
 def test_the_changelog_has_an_unreleased_part():

@@ -30,7 +30,7 @@ def drive(name: str, seconds: int, folder: Path) -> None:
     """Never returns: libFuzzer ends the process."""
     import atheris
 
-    with atheris.instrument_imports(include=["headwater", "parsers"]):
+    with atheris.instrument_imports(include=["headwater", "parsers", "cronsim", "yarl"]):
         from parsers import PARSERS
     parser, seeds = PARSERS[name]
 
