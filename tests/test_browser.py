@@ -4,6 +4,7 @@ Skipped where there is no Chromium. `HEADWATER_SCREENSHOTS=folder` keeps a pictu
 """
 
 import os
+import re
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect, sync_playwright
 
 from live_server import LiveServer
-from loopback import shop_project
+from loopback import API_KEY, WEBHOOK_SECRET, loopback_shop, shop_project
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = [
@@ -142,6 +143,20 @@ def test_a_stream_is_paused_resumed_and_run_by_clicks(browser, served, with_scri
         assert page.said == []
 
 
+def test_all_that_match_are_replayed_and_that_is_cancelled_by_clicks(browser, served):
+    with window(browser, served) as page:
+        page.goto("/connections/acme/deliveries?state=done")
+        count = page.locator("[data-row]").count()
+        page.get_by_role("link", name="Replay all that match …").click()
+        expect(page.get_by_text(re.compile(rf"{count} deliver(y is|ies are) dispatched again"))).to_be_visible()
+        page.get_by_role("button", name="Replay").click()
+        progress = page.get_by_role("region", name="Replayed")
+        expect(progress).to_contain_text(f"0 of {count} are settled")
+        page.get_by_role("link", name="Cancel").click()
+        page.get_by_role("button", name="Cancel").click()
+        expect(progress).to_contain_text(f"{count} of {count} are settled")
+
+
 @pytest.mark.parametrize("with_scripts", [True, False], ids=["scripts", "no-scripts"])
 def test_a_delivery_is_found_and_replayed_by_clicks(browser, served, with_scripts):
     with window(browser, served, java_script_enabled=with_scripts) as page:
@@ -265,3 +280,51 @@ def test_nothing_is_asked_from_elsewhere(browser, served):
             page.goto(path)
         assert asked
         assert all(url.startswith(served.url) for url in asked)
+
+
+def test_an_account_is_tried_without_a_trace_and_sent_an_event_by_clicks(browser, served):
+    with loopback_shop() as shop, window(browser, served) as page:
+        page.goto("/connect/shop")
+        page.get_by_label("Your name for it").fill("tried")
+        for name, value in (("api_base", shop.url), ("api_key", API_KEY), ("webhook_secret", WEBHOOK_SECRET)):
+            page.locator(f"input[name$='{name}']").fill(value)
+        page.get_by_role("button", name="Connect").click()
+        page.goto("/connections/tried")
+        page.get_by_role("button", name="Test").click()
+        expect(page.get_by_text("The connection works.")).to_be_visible()
+        page.goto("/connections/tried/streams/customers")
+        page.get_by_role("link", name="Dry run …").click()
+        page.get_by_role("button", name="Dry run").click()
+        expect(page.get_by_text("Nothing was written")).to_be_visible()
+        page.goto("/connections/tried/deliveries")
+        page.get_by_role("link", name="Send a test event").click()
+        page.get_by_label("Event type").fill("customer.updated")
+        page.get_by_role("button", name="Show what it would do").click()
+        page.get_by_role("button", name="Send a test event").click()
+        page.wait_for_url("**/deliveries/*")
+        expect(page.get_by_text("customer.updated").first).to_be_visible()
+        page.goto("/connections/tried")
+        page.get_by_role("link", name="Pause …").click()
+        page.get_by_label("Why").fill("until Monday")
+        page.get_by_role("button", name="Pause").click()
+        expect(page.get_by_text("until Monday").first).to_be_visible()
+        page.get_by_role("button", name="Resume").first.click()
+        expect(page.get_by_text("until Monday")).to_have_count(0)
+        assert page.said == []
+
+
+def test_a_checkpoint_is_reset_and_records_are_forgotten_by_clicks(browser, served):
+    with window(browser, served) as page:
+        page.goto("/connections/acme/streams/customers")
+        page.get_by_role("link", name="Reset it …").click()
+        expect(page.get_by_text("begins at the beginning").first).to_be_visible()
+        page.get_by_role("main").get_by_role("button").click()
+        expect(page.get_by_role("link", name="Reset it …")).to_have_count(0)
+        page.goto("/connections/acme/records")
+        expect(page.get_by_role("link", name="c1", exact=True)).to_be_visible()
+        page.goto("/connections/acme")
+        page.get_by_role("link", name="Forget stored records …").click()
+        expect(page.get_by_text("It cannot be undone.")).to_be_visible()
+        page.get_by_role("button", name="Forget stored records").click()
+        page.goto("/connections/acme/records")
+        expect(page.get_by_role("link", name="c1", exact=True)).to_have_count(0)

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 
-from doors import connect_shop, send, served
+from doors import connect_shop, csrf_in, send, served
 from headwater.acts.events import RECENT, SendEvent
 from headwater.dashboard.backfills import MAP_CELLS_MAX, MAP_WIDTH, cells
 from headwater.intention import RunEnd
@@ -185,6 +185,30 @@ def test_the_activity_of_a_connection_is_its_own(tmp_path):
         assert "later" in (await browser.get("/connections/acme2/activity")).text
         viewer = await house.person("viewer", email="vic@example.com")
         assert (await viewer.get("/connections/acme/activity")).status_code == 403
+
+    visit(tmp_path, story)
+
+
+def test_what_is_typed_counts_whether_it_is_shown_first_or_done_at_once(tmp_path):
+    async def story(house, browser, _):
+        plan = (await browser.get("/acts/connections.pause?connection=acme")).text
+        assert plan.count('<form method="post" action="/acts/connections.pause"') == 1, "one form, so one truth"
+        words = {"connection": "acme", "reason": "until Monday & later"}
+        shown = await send(browser, "/account", "/acts/connections.pause", **words, expected="3", show="yes")
+        assert shown.headers["location"] == "/acts/connections.pause?connection=acme&reason=until+Monday+%26+later"
+        assert "csrf" not in shown.headers["location"]
+        assert (await house.store.connection("acme")).paused_at is None
+        assert 'value="until Monday &amp; later"' in (await browser.get(shown.headers["location"])).text
+        done = await send(browser, "/account", "/acts/connections.pause", **words)
+        assert done.headers["location"] == "/connections/acme"
+        assert (await house.store.connection("acme")).paused_reason == words["reason"]
+
+        token = csrf_in(await browser.get("/account"))
+        rule = {"csrf": token, "conditions": ["late", "failing"], "targets": "ann@example.com"}
+        added = await browser.post("/acts/alerts.add", data=rule)
+        assert added.status_code == 303, added.text
+        (told,) = await house.store.alert_rules()
+        assert set(told.conditions) == {"late", "failing"}, "each of a choice, not the last alone"
 
     visit(tmp_path, story)
 

@@ -56,7 +56,12 @@ async def require_csrf(request: Request, caller: Caller) -> None:
 
 
 async def form_of(request: Request) -> dict[str, str]:
-    """The fields of a form, the last one where a name comes twice; empty for a body that is no form.
+    """The fields of a form as `fields_of` reads it, the last one where a name comes twice."""
+    return {name: values[-1] for name, values in (await fields_of(request)).items()}
+
+
+async def fields_of(request: Request) -> dict[str, list[str]]:
+    """The fields of a form, each with all its values; empty for a body that is no form.
 
     May be asked again. Raises `ProblemError` 400 for a form that cannot be read, 411 or 413 for one without bounds.
     """
@@ -74,4 +79,4 @@ async def form_of(request: Request) -> dict[str, str]:
         raise ProblemError(400, "The form cannot be read.", code="request.body") from error
     if any("\x00" in value for values in fields.values() for value in values):
         raise ProblemError(400, "The form holds a NUL character.", code="request.body")
-    return {name: values[-1] for name, values in fields.items()}
+    return fields

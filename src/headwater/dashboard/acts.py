@@ -1,6 +1,7 @@
 """`/acts/{name}`: what an act would do, the form of what it needs to know, and doing it.
 
 GET with the act's fields ──> its plan ──> POST ──> done: on to the page where it can be followed, or its own
+ └── a form of what a person fills in <── SHOW ──┘   its fields count as they are when it is sent
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlencode
 
 import msgspec
 from starlette.requests import Request
@@ -17,7 +19,7 @@ from starlette.routing import Route
 from headwater.acts.act import Act, Desk, Done, Plan, command_line, perform
 from headwater.acts.registry import ACTS
 from headwater.api.access import Caller
-from headwater.api.csrf import FIELD, form_of
+from headwater.api.csrf import FIELD, fields_of
 from headwater.api.endpoint import json_response
 from headwater.api.problem import not_found
 from headwater.api.query import QUERY_CHARACTERS_MAX, parse_instant
@@ -25,6 +27,7 @@ from headwater.dashboard.login import see_other
 from headwater.dashboard.screen import Answer, Screens
 from headwater.errors import ConflictError, RecordError, RequestError, UsageError
 
+SHOW = "show"  # the button of a form that asks for the plan of what it says
 _KINDS = {"int": "number", "datetime": "datetime-local", "bool": "checkbox"}
 
 
@@ -87,9 +90,12 @@ class _Acts:
         return await self._answer(desk, kind, given, act=act, plan=plan)
 
     async def carry_out(self, request: Request, caller: Caller) -> Response:
-        """Do it."""
+        """Do it, with what its form says now; or show what that would do, where that is what was pressed."""
         kind = _kind(request)
-        given = {name: value for name, value in (await form_of(request)).items() if name != FIELD}
+        given = {name: ",".join(values) for name, values in (await fields_of(request)).items() if name != FIELD}
+        if given.pop(SHOW, ""):
+            words = {name: value for name, value in given.items() if name != "expected" and value}
+            return see_other(f"{request.url.path}?{urlencode(words)}")
         desk = self._screens.services.desk(caller)
         act: Act | None = None
         try:
