@@ -2,8 +2,9 @@
 
 import asyncio
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from html import escape
+from itertools import pairwise
 
 import httpx
 from starlette.applications import Starlette
@@ -80,8 +81,15 @@ def test_a_stream_tells_its_ticks_its_runs_and_its_checkpoint():
             assert [one["state"] for one in twin["runs"]] == ["failed", "succeeded"]
             assert f'href="/runs/{broken}"' in page.text
             assert "every 15 minutes" in page.text
+            ticks = [datetime.fromisoformat(one) for one in twin["ticks"]]
+            assert [one.minute % 15 for one in ticks] == [0] * 5
+            assert ticks[0] > clock.now()
+            assert {after - before for before, after in pairwise(ticks)} == {timedelta(minutes=15)}
+            assert all(f"{one:%Y-%m-%dT%H:%M}" in page.text for one in ticks)
+            assert "<code>*/15 * * * *</code>" in page.text
             events = await client.get("/connections/acme/streams/events")
             assert "deliveries?state=dead" in events.text
+            assert "Next ticks" not in events.text
             assert (await client.get("/connections/acme/streams/nothing")).status_code == 404
             assert (await client.get("/connections/acme/streams/customers?partition=x")).status_code == 404
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from zoneinfo import ZoneInfo
 
 from starlette.requests import Request
 from starlette.routing import Route
 
+from headwater import cron
 from headwater.acts.act import stream_words
 from headwater.api.access import Caller, visible_connection
 from headwater.api.problem import not_found
@@ -25,6 +27,7 @@ from headwater.run import Run
 RUNS_SHOWN = 20
 RUNS_DRAWN = 60  # bars of the two small charts
 CHECKPOINTS_SHOWN = 20
+TICKS_AHEAD = 5
 BAR_STEP = 6
 CHART_HEIGHT = 40
 
@@ -83,12 +86,14 @@ def routes(screens: Screens) -> list[Route]:
             "volumes": bars([(one, float(one.counts.total)) for one in runs], "records"),
             "checkpoints": moved,
             "moves": by_hand,
+            "ahead": ahead(found, screens.clock.now()),
             "chart": {"width": RUNS_DRAWN * BAR_STEP, "height": CHART_HEIGHT, "step": BAR_STEP},
             "crumbs": [("Overview", "/"), (stored.key, path("connections", stored.key))],
         }
         twin = {
             "health": found,
             "strip": cells.get(found.id, ()),
+            "ticks": [one for one, _ in ahead(found, screens.clock.now())],
             "runs": [
                 {"id": one.id, "state": one.state, "seconds": _seconds(one), "counts": one.counts} for one in runs
             ],
@@ -98,6 +103,18 @@ def routes(screens: Screens) -> list[Route]:
         return Answer(template="stream.html", values=values, twin=twin)
 
     return [screens.route("/connections/{key}/streams/{stream}", show)]
+
+
+def ahead(report: StreamReport, at: datetime) -> list[tuple[datetime, datetime]]:
+    """The next ticks of a poll stream, each in UTC and in the zone of its schedule."""
+    if report.schedule is None:
+        return []
+    found: list[tuple[datetime, datetime]] = []
+    tick = at
+    for _ in range(TICKS_AHEAD):
+        tick = cron.next_tick(report.schedule, report.timezone, tick)
+        found.append((tick, tick.astimezone(ZoneInfo(report.timezone))))
+    return found
 
 
 def bars(values: Sequence[tuple[Run, float | None]], unit: str) -> list[Point]:
