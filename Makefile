@@ -16,10 +16,11 @@ CUTS ?= 20000
 SCENARIOS ?= 5000
 SECONDS ?= 600
 PARSERS ?=
+MODULES ?=
 SEED ?=
 
 .PHONY: demo cluster test lint types layers tests test-cluster crash simulate bugs nightly-api nightly-power nightly-io \
-	nightly-fuzz nightly-load nightly-network nightly-signatures bench docs requirements clean
+	nightly-fuzz nightly-mutants nightly-load nightly-network nightly-signatures bench docs requirements clean
 
 $(VENV)/.ready: requirements/dev.txt pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
@@ -31,6 +32,12 @@ $(VENV)/.ready: requirements/dev.txt pyproject.toml
 	@$(PYTHON) -m venv .venv-bench
 	@.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/bench.txt >&2
 	@.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . >&2
+	@touch $@
+
+.venv-mutants/.ready: requirements/mutants.txt pyproject.toml
+	@$(PYTHON) -m venv .venv-mutants
+	@.venv-mutants/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/mutants.txt >&2
+	@.venv-mutants/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . >&2
 	@touch $@
 
 .venv-fuzz/.ready: requirements/fuzz.txt pyproject.toml
@@ -88,6 +95,9 @@ nightly-signatures: $(VENV)/.ready
 nightly-network: $(VENV)/.ready
 	$(BIN)/python tests/network/scenarios.py $(if $(SEED),--first $(SEED) --scenarios 1,--scenarios $(SCENARIOS)) $(ARGS)
 
+nightly-mutants: .venv-mutants/.ready
+	.venv-mutants/bin/python tests/mutants/score.py $(MODULES) $(ARGS)
+
 nightly-fuzz: .venv-fuzz/.ready
 	.venv-fuzz/bin/python tests/fuzz/fuzz.py --seconds $(SECONDS) $(PARSERS) $(ARGS)
 
@@ -117,6 +127,8 @@ requirements: $(VENV)/.ready
 		--group bench pyproject.toml -o requirements/bench.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade \
 		--group fuzz pyproject.toml -o requirements/fuzz.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade \
+		--extra parquet --extra postgres --extra otel --group dev --group mutants pyproject.toml -o requirements/mutants.txt
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache

@@ -118,6 +118,13 @@ class Scene:
             task.cancel()
             await asyncio.wait({task})
 
+    async def pass_until(self, holds):
+        """Let time pass, however long it takes."""
+        async with asyncio.timeout(20):
+            while not holds():
+                await settle()
+                await self.clock.advance(SLEEP_SECONDS_MAX)
+
     async def skip_to_next_tick(self):
         await self.clock.advance(SLEEP_SECONDS_MAX + TICK_SPACING_SECONDS)
         return await self.watched.next_result()
@@ -143,6 +150,27 @@ def test_the_engine_is_given_no_more_than_keeps_it_busy():
         result = await scene.ticker.tick()
         assert (result.started, len(result.admitted), scene.engine.depth) == (12, DEPTH_PER_SLOT, DEPTH_PER_SLOT)
         assert len((await scene.ticker.tick()).admitted) == 0
+
+    with_ticker(body, streams=12)
+
+
+def test_more_slots_are_supplied_at_once_and_fewer_from_the_next_tick_on():
+    async def body(scene):
+        await scene.clock.advance(15 * 60)
+        async with scene.ticking():
+            assert len((await scene.watched.next_result()).admitted) == DEPTH_PER_SLOT
+            scene.ticker.resize(1)
+            await settle()
+            await scene.clock.advance(TICK_SPACING_SECONDS)
+            await settle()
+            assert scene.watched.results.empty(), "as many as before are nothing to wake for"
+            scene.ticker.resize(2)
+            await settle()
+            await scene.clock.advance(TICK_SPACING_SECONDS)
+            assert len((await scene.watched.next_result()).admitted) == DEPTH_PER_SLOT
+            scene.ticker.resize(1)
+            assert (await scene.skip_to_next_tick()).admitted == []
+            assert scene.engine.depth == 2 * DEPTH_PER_SLOT
 
     with_ticker(body, streams=12)
 
@@ -180,18 +208,26 @@ def test_a_run_that_ends_wakes_the_ticker_even_if_its_handler_raises():
 
 def test_an_unavailable_store_is_tried_again_with_growing_waits_and_told_once(caplog):
     async def body(scene):
-        scene.watched.failures = 4
         async with scene.ticking():
-            attempts = [await asyncio.wait_for(scene.watched.failed.get(), 20)]
-            while len(attempts) < 4:
-                await settle()
-                await scene.clock.advance(SLEEP_SECONDS_MAX)
-                attempts.append(await asyncio.wait_for(scene.watched.failed.get(), 20))
-            await scene.skip_to_next_tick()
+            await scene.watched.next_result()
+            for outage in (4, 2):
+                scene.watched.failures = outage
+                for _ in range(outage):
+                    await scene.pass_until(lambda: not scene.watched.failed.empty())
+                    scene.watched.failed.get_nowait()
+                while not scene.watched.results.empty():  # of before
+                    scene.watched.results.get_nowait()
+                await scene.pass_until(lambda: not scene.watched.results.empty())
+                await scene.watched.next_result()
 
     with caplog.at_level(logging.INFO):
         with_ticker(body)
-    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+    told = [(record.levelname, record.getMessage()) for record in caplog.records]
+    away = ("WARNING", "the store is unavailable, no stream is started: The disk is full.")
+    assert told == [
+        away, ("INFO", "the store is available again after 4 failed ticks"),
+        away, ("INFO", "the store is available again after 2 failed ticks"),
+    ]  # fmt: skip
 
 
 def test_a_drain_ends_the_loop_out_of_its_sleep():
@@ -216,3 +252,30 @@ def test_what_a_dead_process_left_running_waits_again_at_the_start():
         assert {run.state for run in await scene.store.runs()} == {RunState.RUNNING}
 
     with_ticker(body, slots=2, readmits=True)
+
+
+def test_what_this_process_runs_itself_is_left_to_it():
+    async def body(scene):
+        await scene.clock.advance(15 * 60)
+        async with scene.ticking():
+            mine = (await scene.watched.next_result()).admitted
+            assert len(mine) == 3
+            scene.ticker.wake()
+            await settle()
+            await scene.clock.advance(TICK_SPACING_SECONDS)
+            assert (await scene.watched.next_result()).admitted == []
+        assert {run.attempt for run in await scene.store.runs()} == {1}
+
+    with_ticker(body, slots=2, readmits=True)
+    with_ticker(body, slots=2)
+
+
+def test_whoever_does_not_say_so_takes_over_no_run():
+    async def body(scene):
+        await scene.clock.advance(15 * 60)
+        await scene.ticker.tick()
+        assert len((await scene.watched.next_result()).admitted) == 3
+        async with scene.ticking():
+            assert (await scene.watched.next_result()).admitted == []
+
+    with_ticker(body, slots=2)
