@@ -450,7 +450,7 @@ def test_the_generic_scheme_follows_its_options() -> None:
     [
         ({}, "`header` is missing"),
         ({"header": "X-Sig", "hedder": "x"}, "no option `hedder`"),
-        ({"headr": "X-Sig"}, "did you mean `header`?"),
+        ({"headr": "X-Sig"}, "Did you mean `header`?"),
         ({"header": "X Sig"}, "no name of a header"),
         ({"header": 1}, "must be a text"),
         ({"header": ["X-Sig"]}, "must be a text"),

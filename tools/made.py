@@ -1,9 +1,11 @@
 """The pages of the reference that are made of the code: `make docs` writes them, and a test holds them to it."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import of_api
+import of_check
 import of_code
 import of_commands
 import of_metrics
@@ -18,6 +20,7 @@ PAGES: Mapping[Path, Callable[[], str]] = {
     REFERENCE / "api.md": of_api.api,
     REFERENCE / "cli.md": of_commands.cli,
     REFERENCE / "metrics.md": of_metrics.metrics,
+    **{of_check.PAGES / f"{name}.md": partial(of_check.page, name) for name in of_check.BROKEN},
 }
 
 if __name__ == "__main__":

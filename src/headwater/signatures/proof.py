@@ -105,7 +105,9 @@ def option_problems(options: Mapping[str, Any], known: Iterable[str]) -> list[st
     """What is wrong with the names of a scheme's options and with `tolerance_seconds`, one sentence each."""
     names = sorted(known)
     problems = [
-        f"There is no option `{name}`. {near_miss(name, names)}".strip() for name in options if name not in names
+        f"There is no option `{name}`. {near_miss(name, names).replace('did', 'Did', 1)}".strip()
+        for name in options
+        if name not in names
     ]
     if "tolerance_seconds" in options and (problem := _tolerance_problem(options["tolerance_seconds"])):
         problems.append(problem)
