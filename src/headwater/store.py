@@ -132,8 +132,9 @@ class ConnectionStore(Protocol):
         """Bring a connection's stream rows in line with its catalog.
 
         New ones begin without a checkpoint; changed schedules take the given next tick, and so do those whose own lies
-        beyond it: the clock was ahead, and was put right. Those no longer declared keep their checkpoint, and are
-        neither scheduled nor listed until they are declared again.
+        beyond it: the clock was ahead, and was put right; a run that waits for an instant ahead is due at once, then.
+        Those no longer declared keep their checkpoint, and are neither scheduled nor listed until they are declared
+        again.
         """
         ...
 

@@ -20,7 +20,9 @@ from headwater.testing.virtual import Crash, Owner, VirtualClock, VirtualLoop, o
 COMMITS = frozenset(
     f"{what}.{when}_commit" for what in ("delivery", "dispatch", "page", "tick") for when in ("before", "after")
 )
-SERVE_FAILPOINTS = tuple(sorted(name for name in failpoint.NAMES if not name.startswith(("copy.", "replay."))))
+SERVE_FAILPOINTS = tuple(
+    sorted(name for name in failpoint.NAMES if not name.startswith(("copy.", "deploy.", "replay.")))
+)
 
 
 class Process:

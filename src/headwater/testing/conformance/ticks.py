@@ -183,6 +183,18 @@ async def declarations_are_brought_in_line(world: World) -> None:
     assert (state.stream, state.cursor, state.next_tick_at) == ("c", "kept", at(200))
 
 
+async def a_run_that_a_clock_ahead_has_made_is_due_once_it_is_put_right(world: World) -> None:
+    """It waited for room when the clock was put back: for the instant of the fast clock it waits no longer."""
+    connection = await world.connect(due=at(7200))
+    assert (await world.tick(at(7200), admit_max=0)).started == 1
+    assert (await world.tick(at(10))).admitted == []
+    await world.store.declare_streams(connection.id, [declaration("customers", next_tick_at=at(900))], at=at(10))
+    (ref,) = (await world.tick(at(10))).admitted
+    assert ref.stream_key == "customers"
+    await world.store.declare_streams(connection.id, [declaration("customers", next_tick_at=at(900))], at=at(5))
+    assert (await world.state()).running_run_id == ref.run_id, "what runs is left to run"
+
+
 async def partitions_are_streams_of_their_own(world: World) -> None:
     """One row, one checkpoint, one run each."""
     connection = await world.connect()
