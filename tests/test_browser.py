@@ -328,3 +328,32 @@ def test_a_checkpoint_is_reset_and_records_are_forgotten_by_clicks(browser, serv
         page.get_by_role("button", name="Forget stored records").click()
         page.goto("/connections/acme/records")
         expect(page.get_by_role("link", name="c1", exact=True)).to_have_count(0)
+
+
+def test_a_page_renews_itself_only_where_it_helps(browser, served):
+    with window(browser, served, size="narrow") as page:
+        page.clock.install()
+        asked = []
+        page.on("request", lambda request: asked.append(request.url) if request.resource_type == "fetch" else None)
+
+        def renewals(*, after):
+            """How often it asks for itself in a while, once something was done to it."""
+            page.evaluate(after)
+            before = len(asked)
+            page.clock.run_for(30_000)
+            page.wait_for_load_state("networkidle")
+            return len(asked) - before
+
+        page.goto("/")
+        assert renewals(after="0") > 0
+        assert all(url.startswith(served.url) for url in asked)
+        assert renewals(after="getSelection().selectAllChildren(document.querySelector('h1'))") == 0
+        assert renewals(after="getSelection().removeAllRanges()") > 0
+        assert renewals(after="document.querySelector('main').style.minHeight = '3000px', scrollTo(0, 900)") == 0
+        assert renewals(after="scrollTo(0, 0)") > 0
+        hide = "Object.defineProperty(document, 'hidden', {configurable: true, value: %s})"
+        assert renewals(after=hide % "true") == 0
+        assert renewals(after=hide % "false") > 0
+        page.keyboard.press("?")
+        assert renewals(after="0") == 0, "somebody reads the dialog"
+        assert page.said == []
