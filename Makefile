@@ -28,22 +28,11 @@ $(VENV)/.ready: requirements/dev.txt pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . >&2
 	@touch $@
 
-.venv-bench/.ready: requirements/bench.txt pyproject.toml
-	@$(PYTHON) -m venv .venv-bench
-	@.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/bench.txt >&2
-	@.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . >&2
-	@touch $@
-
-.venv-mutants/.ready: requirements/mutants.txt pyproject.toml
-	@$(PYTHON) -m venv .venv-mutants
-	@.venv-mutants/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/mutants.txt >&2
-	@.venv-mutants/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . >&2
-	@touch $@
-
-.venv-fuzz/.ready: requirements/fuzz.txt pyproject.toml
-	@$(PYTHON) -m venv .venv-fuzz
-	@.venv-fuzz/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/fuzz.txt >&2
-	@.venv-fuzz/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . >&2
+# Those of one purpose each: .venv-bench, .venv-fuzz, .venv-mutants.
+.venv-%/.ready: requirements/%.txt pyproject.toml
+	@$(PYTHON) -m venv .venv-$*
+	@.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $< >&2
+	@.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . >&2
 	@touch $@
 
 demo: $(VENV)/.ready
@@ -118,17 +107,16 @@ site: $(VENV)/.ready
 screenshots: $(VENV)/.ready
 	$(BIN)/python tools/screenshots.py
 
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	--upgrade pyproject.toml
+EXTRAS := --extra parquet --extra postgres --extra otel
+
 requirements: $(VENV)/.ready
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade \
-		pyproject.toml -o requirements/run.txt
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade \
-		--extra parquet --extra postgres --extra otel --group dev pyproject.toml -o requirements/dev.txt
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade \
-		--group bench pyproject.toml -o requirements/bench.txt
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade \
-		--group fuzz pyproject.toml -o requirements/fuzz.txt
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade \
-		--extra parquet --extra postgres --extra otel --group dev --group mutants pyproject.toml -o requirements/mutants.txt
+	$(COMPILE) -o requirements/run.txt
+	$(COMPILE) $(EXTRAS) --group dev -o requirements/dev.txt
+	$(COMPILE) $(EXTRAS) --group dev --group mutants -o requirements/mutants.txt
+	$(COMPILE) --group bench -o requirements/bench.txt
+	$(COMPILE) --group fuzz -o requirements/fuzz.txt
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache

@@ -540,7 +540,7 @@ def test_anybody_can_add_a_scheme(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_unknown_scheme_names_the_near_miss() -> None:
     assert registry.scheme("stripe_signatur") is None
     assert registry.problems("stripe_signatur", {}) == [
-        "There is no signature scheme `stripe_signatur`. did you mean `stripe_signature`?"
+        "There is no signature scheme `stripe_signatur`. Did you mean `stripe_signature`?"
     ]
 
 

@@ -34,10 +34,12 @@ def _example(name: str) -> str:
 
 
 def _changes(broken: Broken) -> Iterator[str]:
-    moved = {text: path for path, text in GOOD.items() if broken.files.get(path, "") is None}
+    gone = {path for path, text in broken.files.items() if text is None}
+    is_all_gone = gone >= set(GOOD)
+    moved = {GOOD[path]: path for path in gone}
     for path, text in broken.files.items():
         if text is None:
-            if GOOD[path] not in broken.files.values() and path in ("connector.py", *_alone(broken)):
+            if not is_all_gone and GOOD[path] not in broken.files.values():
                 yield f"`{path}` is missing.\n"
         elif text in moved:
             yield f"`{moved[text]}` is called `{path}`.\n"
@@ -45,11 +47,6 @@ def _changes(broken: Broken) -> Iterator[str]:
             yield from (f'```diff title="{path}"', *_difference(GOOD.get(path, ""), text), "```\n")
     for link, target in broken.links.items():
         yield f"`{link}` is a link to `{target}`.\n"
-
-
-def _alone(broken: Broken) -> list[str]:
-    """What is missing, unless all of the project is."""
-    return [] if set(GOOD) <= set(broken.files) else [path for path, text in broken.files.items() if text is None]
 
 
 def _difference(before: str, after: str) -> list[str]:

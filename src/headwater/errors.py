@@ -56,6 +56,11 @@ def near_miss(word: str, known: Iterable[str]) -> str:
     return f"did you mean `{matches[0]}`?" if matches else ""
 
 
+def with_hint(message: str, hint: str) -> str:
+    """A message and what to do about it, as sentences; the hint may be empty."""
+    return f"{message} {hint[0].upper()}{hint[1:]}" if hint else message
+
+
 def unforeseen(error: Exception) -> Exception | None:
     """The error where it is a bug, whose traceback belongs into the log; None where its message says all."""
     return None if isinstance(error, HeadwaterError) else error
@@ -77,7 +82,7 @@ class HeadwaterError(Exception):
         super().__init__(self.message)
 
     def __str__(self) -> str:
-        return f"{self.message} {self.hint[0].upper()}{self.hint[1:]}" if self.hint else self.message
+        return with_hint(self.message, self.hint)
 
 
 class StartError(HeadwaterError):

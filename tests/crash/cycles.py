@@ -52,6 +52,7 @@ ROOT = Path(__file__).parent.parent.parent
 PROJECT = ROOT / "connectors" / "stripe"
 HEADWATER = str(Path(sys.executable).parent / "headwater")
 VERSION = 'version="0.1.0"'  # in the manifest
+MICROSECONDS_MAX = 2**63 - 1
 SECRET = "whsec_crash"
 CYCLE_SECONDS_MAX = 6.0  # a cycle whose failpoint is not passed by then is killed wherever it is
 RETRY_SECONDS_MAX = 20.0  # likewise, where a request is tried again for a while before its run is
@@ -125,10 +126,11 @@ class Rig:
         """The database, read by a plain client."""
         return self.database.read()
 
-    def make_due(self) -> None:
-        """Bring every tick, retry and delivery to now: time passes quickly here."""
+    def make_due(self, *, unless_since: int = MICROSECONDS_MAX) -> None:
+        """Bring ticks, retries and deliveries to now: time passes quickly here. What succeeded since then is left."""
         self.database.write(
-            "update streams set next_tick_at = 0, blocked_until = null where mode = 'poll'",
+            "update streams set next_tick_at = 0, blocked_until = null "
+            f"where mode = 'poll' and coalesce(last_success_at, 0) < {unless_since}",
             "update runs set due_at = 0 where state in ('scheduled', 'retrying')",
             "update deliveries set due_at = 0 where state = 'pending' and lease_until is null",
         )

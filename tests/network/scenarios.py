@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 import json
 import random
-import sqlite3
 import sys
 import tempfile
 import time
@@ -173,14 +172,7 @@ class Programme:
 
     def _make_waiting_due(self) -> None:
         """Retries need not wait their minutes here."""
-        with contextlib.closing(sqlite3.connect(self._folder / "crash.db", timeout=30)) as database, database:
-            database.execute(
-                "update streams set next_tick_at = 0, blocked_until = null "
-                "where mode = 'poll' and coalesce(last_success_at, 0) < ?",
-                (self._started,),
-            )
-            database.execute("update runs set due_at = 0 where state in ('scheduled', 'retrying')")
-            database.execute("update deliveries set due_at = 0 where state = 'pending'")
+        self._accounts[0].make_due(unless_since=int(self._started))
 
     def _descriptors(self) -> int:
         return sum(1 for _ in Path(f"/proc/{self._server.process.pid}/fd").iterdir())

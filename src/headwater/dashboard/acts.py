@@ -137,12 +137,10 @@ class _Acts:
         fields = inputs(kind, given, errors, await kind.choices(given, desk))
         shown = {name: value for name, value in given.items() if name != "expected" and value}
         kept = [(name, value) for name, value in shown.items() if name not in kind.inputs]
-        sent = list(shown.items())
-        if plan is not None and plan.count is not None and "expected" in kind.__struct_fields__:
-            sent.append(("expected", str(plan.count)))
+        expected = plan.count if plan is not None and "expected" in kind.__struct_fields__ else None
         values: dict[str, Any] = {
             "kind": kind, "inputs": fields, "is_long": any(one.kind == "textarea" for one in fields),
-            "kept": kept, "sent": sent, "plan": plan, "problem": problem,
+            "kept": kept, "expected": expected, "plan": plan, "problem": problem,
             "command": command_line(act) if act else "", "back": act.about().path if act else _back(kind, given),
         }  # fmt: skip
         twin = {"act": kind.name, "plan": plan, "problem": problem or None, "command": values["command"] or None}

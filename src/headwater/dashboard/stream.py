@@ -75,6 +75,7 @@ def routes(screens: Screens) -> list[Route]:
         ][:RUNS_DRAWN]
         by_hand = await moves(screens, found)
         moved = checkpoints(found, runs)[:CHECKPOINTS_SHOWN]
+        coming = ahead(found, screens.clock.now())
         values = {
             "stored": stored,
             "report": found,
@@ -86,14 +87,14 @@ def routes(screens: Screens) -> list[Route]:
             "volumes": bars([(one, float(one.counts.total)) for one in runs], "records"),
             "checkpoints": moved,
             "moves": by_hand,
-            "ahead": ahead(found, screens.clock.now()),
+            "ahead": coming,
             "chart": {"width": RUNS_DRAWN * BAR_STEP, "height": CHART_HEIGHT, "step": BAR_STEP},
             "crumbs": [("Overview", "/"), (stored.key, path("connections", stored.key))],
         }
         twin = {
             "health": found,
             "strip": cells.get(found.id, ()),
-            "ticks": [one for one, _ in ahead(found, screens.clock.now())],
+            "ticks": [tick for tick, _ in coming],
             "runs": [
                 {"id": one.id, "state": one.state, "seconds": _seconds(one), "counts": one.counts} for one in runs
             ],

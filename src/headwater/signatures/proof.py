@@ -13,7 +13,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from headwater.errors import SignatureError, near_miss
+from headwater.errors import SignatureError, near_miss, with_hint
 from headwater.signature import TOLERANCE_SECONDS, SignedRequest
 
 SIGNATURES_MAX = 32  # in one header
@@ -105,9 +105,7 @@ def option_problems(options: Mapping[str, Any], known: Iterable[str]) -> list[st
     """What is wrong with the names of a scheme's options and with `tolerance_seconds`, one sentence each."""
     names = sorted(known)
     problems = [
-        f"There is no option `{name}`. {near_miss(name, names).replace('did', 'Did', 1)}".strip()
-        for name in options
-        if name not in names
+        with_hint(f"There is no option `{name}`.", near_miss(name, names)) for name in options if name not in names
     ]
     if "tolerance_seconds" in options and (problem := _tolerance_problem(options["tolerance_seconds"])):
         problems.append(problem)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from headwater.errors import ConfigError, near_miss
+from headwater.errors import ConfigError, near_miss, with_hint
 from headwater.signature import Scheme
 from headwater.signatures.github import GitHubSignature
 from headwater.signatures.hmac import HmacSha256
@@ -47,7 +47,7 @@ def problems(name: str, options: Mapping[str, Any]) -> Sequence[str]:
     """What is wrong with a manifest's `auth` and its `options`, one sentence each; a scheme may check by `problems`."""
     known = scheme(name)
     if known is None:
-        return [f"There is no signature scheme `{name}`. {near_miss(name, names())}".strip()]
+        return [with_hint(f"There is no signature scheme `{name}`.", near_miss(name, names()))]
     check = getattr(known, "problems", None)
     return list(check(options)) if check else []
 
