@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,9 +18,9 @@ from headwater.key_ring import KeyRing
 from headwater.log_line import LogFilter, NewLogLine
 from headwater.run import RequestLog, RunState, Window
 from headwater.second_factor import factor_aad
-from headwater.stores.sqlite.store import SQLiteStore
-from headwater.testing.clock import START, FakeClock
-from headwater.testing.conformance.world import LEASE_SECONDS, World, at, broken, done, emission, grave, new_delivery
+from headwater.testing.clock import START
+from headwater.testing.conformance.world import LEASE_SECONDS, at, broken, done, emission, grave, new_delivery
+from worlds import opened
 
 DAY = 86_400.0
 ODD = "nul \0 one \1 snowman \u2603 astral \U0001f600"
@@ -31,18 +30,6 @@ STRIPE = bundle.read(Path(__file__).parent.parent / "connectors" / "stripe")
 BUNDLES = ("a" * 64, STRIPE.content_hash)  # the second one runs
 ASKED = RequestLog(at=START, method="GET", url="https://shop/x", status=503, milliseconds=7, retries=2, note=ODD)
 LOGGED = NewLogLine(at=START, level="error", message=ODD)
-
-
-@asynccontextmanager
-async def opened(path):
-    """A world over the SQLite file."""
-    clock = FakeClock()
-    store = SQLiteStore(str(path), clock)
-    await store.open()
-    try:
-        yield World(store=store, clock=clock)
-    finally:
-        await store.close()
 
 
 def build(path):

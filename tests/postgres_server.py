@@ -17,7 +17,7 @@ from psycopg.conninfo import make_conninfo
 
 from headwater.stores.postgres.store import PostgresStore
 from headwater.testing.clock import FakeClock
-from headwater.testing.conformance.world import World
+from worlds import opened
 
 _numbers = itertools.count(1)
 
@@ -77,18 +77,6 @@ def serving():
             yield Server(server.get_uri())
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-@asynccontextmanager
-async def opened(url, **options):
-    """A world over a store of its own: two of the same URL are two nodes."""
-    clock = FakeClock()
-    store = PostgresStore(url, clock, **options)
-    await store.open()
-    try:
-        yield World(store=store, clock=clock)
-    finally:
-        await store.close()
 
 
 @asynccontextmanager

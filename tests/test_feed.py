@@ -6,8 +6,12 @@ import pytest
 
 from headwater.errors import NotFoundError, UsageError
 from headwater.feed import Consumer
+from headwater.stores.postgres import records as in_postgres
+from headwater.stores.sqlite import records as in_sqlite
 from headwater.testing.clock import FakeClock, settle
+from headwater.testing.conformance.world import emission
 from stored import connect, emit, ingest, open_store
+from worlds import opened
 
 
 def run(story):
@@ -144,3 +148,26 @@ def test_following_waits_for_what_comes():
 def test_a_consumer_has_a_usable_name(name):
     with pytest.raises(UsageError):
         Consumer(None, name, clock=FakeClock())
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_the_feed_passes_what_its_filter_leaves_out(kind, request, monkeypatch):
+    for module in (in_sqlite, in_postgres):
+        monkeypatch.setattr(module, "FEED_SCAN_MAX", 4)
+    where = request.getfixturevalue("postgres_url") if kind == "postgres" else ":memory:"
+
+    async def main():
+        async with opened(where) as world:
+            await world.connect()
+            await world.connect("other")
+            await world.ingest(*[emission(f"r{n}", "x") for n in range(10)])
+            await world.ingest(emission("o", "x"), connection="other")
+            position, found = 0, []
+            for _ in range(3):
+                feed = await world.store.changes(after=position, connection="other")
+                assert feed.high_water == 11
+                position = feed.position
+                found += feed.changes
+            assert (position, [change.source_id for change in found]) == (11, ["o"])
+
+    asyncio.run(main())

@@ -1,30 +1,17 @@
 """Of the lines of a connection a purge leaves the newest, on either store."""
 
 import asyncio
-from contextlib import asynccontextmanager
 
 import pytest
 
 from headwater.log_line import LogFilter, NewLogLine
 from headwater.stores.postgres import log_lines as in_postgres
-from headwater.stores.postgres.store import PostgresStore
 from headwater.stores.sqlite import log_lines as in_sqlite
-from headwater.stores.sqlite.store import SQLiteStore
-from headwater.testing.clock import START, FakeClock
-from headwater.testing.conformance.world import World, at
+from headwater.testing.clock import START
+from headwater.testing.conformance.world import at
+from worlds import opened
 
 KEPT = 5
-
-
-@asynccontextmanager
-async def opened(url):
-    clock = FakeClock()
-    store = PostgresStore(url, clock) if url else SQLiteStore(":memory:", clock)
-    await store.open()
-    try:
-        yield World(store=store, clock=clock)
-    finally:
-        await store.close()
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
@@ -32,7 +19,7 @@ def test_a_purge_leaves_the_newest_lines_of_each_connection(kind, request, monke
     for module in (in_sqlite, in_postgres):
         monkeypatch.setattr(module, "LINES_OF_CONNECTION_MAX", KEPT)
 
-    url = request.getfixturevalue("postgres_url") if kind == "postgres" else None
+    url = request.getfixturevalue("postgres_url") if kind == "postgres" else ":memory:"
 
     async def main():
         async with opened(url) as world:

@@ -19,9 +19,8 @@ from headwater import failpoint
 from headwater.delivery import DeliveryFilter
 from headwater.errors import StartError, StoreUnavailableError
 from headwater.stores.sqlite import database, write_ahead
-from headwater.stores.sqlite.store import SQLiteStore
-from headwater.testing.clock import FakeClock
-from headwater.testing.conformance.world import World, new_delivery
+from headwater.testing.conformance.world import new_delivery
+from worlds import opened
 
 POSTS = 6
 SHORT = cuts.Plan(lives=3)
@@ -52,16 +51,6 @@ class FailsOnce:
             return None
         self.kind, self.is_done = "", True
         return self.error
-
-
-@contextlib.asynccontextmanager
-async def opened(path):
-    world = World(store=SQLiteStore(str(path), FakeClock()), clock=FakeClock())
-    await world.store.open()
-    try:
-        yield world
-    finally:
-        await world.store.close()
 
 
 @contextlib.contextmanager

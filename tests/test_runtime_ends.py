@@ -1,6 +1,7 @@
 """Runs that are taken away, cancelled or drained: each ends once, and keeps what it committed."""
 
 import asyncio
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -25,13 +26,20 @@ def held():
     return post, gate, reached
 
 
+@asynccontextmanager
+async def waiting(scene, reached):
+    """A run that is under way and waits in its second page: its ref and its task."""
+    ref = await scene.admit()
+    async with scene.under_way(ref) as task:
+        await soon(reached.wait())
+        yield ref, task
+
+
 def test_a_run_that_lost_its_stream_stops_quietly():
     post, gate, reached = held()
 
     async def body(scene):
-        ref = await scene.admit()
-        async with scene.under_way(ref) as task:
-            await soon(reached.wait())
+        async with waiting(scene, reached) as (ref, task):
             await scene.store.set_checkpoint(ref.stream_id, "3", at=scene.clock.now())
             gate.set()
             outcome = await soon(task)
@@ -46,9 +54,7 @@ def test_a_cancelled_run_ends_cancelled_and_keeps_its_committed_pages():
     post, _, reached = held()
 
     async def body(scene):
-        ref = await scene.admit()
-        async with scene.under_way(ref) as task:
-            await soon(reached.wait())
+        async with waiting(scene, reached) as (_, task):
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await soon(task)
@@ -63,9 +69,7 @@ def test_a_run_that_an_operator_cancelled_in_the_store_stays_cancelled():
     post, _, reached = held()
 
     async def body(scene):
-        ref = await scene.admit()
-        async with scene.under_way(ref) as task:
-            await soon(reached.wait())
+        async with waiting(scene, reached) as (ref, task):
             assert await scene.store.cancel_run(ref.run_id, at=scene.clock.now())
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -79,9 +83,7 @@ def test_a_drained_run_finishes_its_page_and_waits_again_without_a_failure():
     post, gate, reached = held()
 
     async def body(scene):
-        ref = await scene.admit()
-        async with scene.under_way(ref) as task:
-            await soon(reached.wait())
+        async with waiting(scene, reached) as (ref, task):
             scene.runner.drain()
             gate.set()
             outcome = await soon(task)
@@ -106,9 +108,7 @@ def test_a_run_cancelled_while_draining_is_left_to_be_admitted_anew():
     post, _, reached = held()
 
     async def body(scene):
-        ref = await scene.admit()
-        async with scene.under_way(ref) as task:
-            await soon(reached.wait())
+        async with waiting(scene, reached) as (_, task):
             scene.runner.drain()
             task.cancel()
             await asyncio.wait({task})

@@ -17,7 +17,7 @@ from headwater.testing import conformance
 from headwater.testing.clock import FakeClock
 from headwater.testing.conformance.world import World, emission, grave, name_in
 from headwater.testing.store_conformance import CHECKS, run_check
-from postgres_server import opened
+from worlds import opened
 
 
 @pytest.mark.parametrize("kind", ["file", "memory"])

@@ -18,7 +18,8 @@ from headwater.stores.postgres import commit, database
 from headwater.stores.postgres.database import Database, escaped, queries, unescaped
 from headwater.testing.clock import START
 from headwater.testing.conformance.world import at, broken, done, emission, grave, new_delivery
-from postgres_server import asked, connected, nodes, opened
+from postgres_server import asked, connected, nodes
+from worlds import opened
 
 FOLDER = Path(database.__file__).parent
 DAY = 86_400.0

@@ -8,7 +8,8 @@ from headwater.delivery import DeliveryFilter
 from headwater.stores.postgres import partition
 from headwater.testing.clock import START
 from headwater.testing.conformance.world import at, done, emission, new_delivery
-from postgres_server import connected, nodes, opened
+from postgres_server import connected, nodes
+from worlds import opened
 
 DAY = 86_400.0
 

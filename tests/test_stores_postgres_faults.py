@@ -2,10 +2,6 @@
 
 import asyncio
 import itertools
-import os
-import signal
-import subprocess
-import sys
 
 import psycopg
 import pytest
@@ -18,7 +14,8 @@ from headwater.stores.postgres import connections, database
 from headwater.stores.postgres.database import translated
 from headwater.testing.clock import START
 from headwater.testing.conformance.world import at, emission
-from postgres_server import opened
+from victim import killed_at
+from worlds import opened
 
 
 @pytest.fixture(autouse=True)
@@ -178,37 +175,6 @@ def test_a_transaction_that_takes_its_time_is_left_alone(postgres_url, monkeypat
             await world.store.remove_connection(1)
 
     asyncio.run(main())
-
-
-VICTIM = """
-import asyncio, sys
-from headwater.testing.clock import FakeClock
-from headwater.testing.conformance.world import World, emission
-from headwater.stores.postgres.store import PostgresStore
-
-async def main():
-    clock = FakeClock()
-    store = PostgresStore(sys.argv[1], clock)
-    await store.open()
-    world = World(store=store, clock=clock)
-    await world.connect()
-    ref = await world.admit()
-    for number in range(9):
-        await world.commit(ref, emission(f"r{number}", "x"), cursor=str(number), has_more=True)
-        print(number, flush=True)
-
-asyncio.run(main())
-"""
-
-
-def killed_at(name, url):
-    """What a node said before it was killed at a failpoint."""
-    environment = {**os.environ, "HEADWATER_FAILPOINT": name}
-    victim = subprocess.run(
-        [sys.executable, "-c", VICTIM, url], env=environment, capture_output=True, text=True, check=False
-    )
-    assert victim.returncode == -signal.SIGKILL, victim.stderr
-    return victim.stdout.split()
 
 
 @pytest.mark.parametrize(

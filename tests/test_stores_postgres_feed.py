@@ -6,9 +6,8 @@ import pytest
 
 from headwater.stores.postgres import records
 from headwater.testing.conformance.world import emission
-from postgres_server import asked, connected, nodes, opened
-
-# The change feed
+from postgres_server import asked, connected, nodes
+from worlds import opened
 
 LATE = """
 INSERT INTO versions SELECT (take_sequences(1))[1], origin_id, connection_id, type_id, stream_id, 'late', 1, false,
@@ -152,25 +151,5 @@ def test_waiting_outlives_its_listener(postgres_url):
             await theirs.store.commit_page(theirs.page(ref, emission("b", "x"), number=2))
             await second
             assert ours.store._watch._listener is not listener
-
-    asyncio.run(main())
-
-
-def test_the_feed_passes_what_its_filter_leaves_out(postgres_url, monkeypatch):
-    monkeypatch.setattr(records, "FEED_SCAN_MAX", 4)
-
-    async def main():
-        async with opened(postgres_url) as world:
-            await world.connect()
-            await world.connect("other")
-            await world.ingest(*[emission(f"r{n}", "x") for n in range(10)])
-            await world.ingest(emission("o", "x"), connection="other")
-            position, found = 0, []
-            for _ in range(3):
-                feed = await world.store.changes(after=position, connection="other")
-                assert feed.high_water == 11
-                position = feed.position
-                found += feed.changes
-            assert (position, [change.source_id for change in found]) == (11, ["o"])
 
     asyncio.run(main())

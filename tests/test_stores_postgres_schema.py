@@ -11,7 +11,8 @@ from headwater.errors import SchemaError, StartError, StoreUnavailableError
 from headwater.stores.postgres import database, migrate
 from headwater.stores.postgres.database import Database
 from headwater.stores.query import Migration
-from postgres_server import asked, connected, nodes, opened
+from postgres_server import asked, connected, nodes
+from worlds import opened
 
 
 @pytest.mark.parametrize("setting", ["off", "local"])

@@ -14,12 +14,12 @@ from headwater.delivery import DeliveryFilter
 from headwater.errors import SchemaError, StartError, StoreUnavailableError, UsageError
 from headwater.intention import TypeColumn
 from headwater.record import Outcome
-from headwater.stores.sqlite import database, migrate, records, writer
+from headwater.stores.sqlite import database, migrate, writer
 from headwater.stores.sqlite.database import connect_writer, queries
 from headwater.stores.sqlite.examine import examine
 from headwater.testing.clock import START
 from headwater.testing.conformance.world import done, emission, grave, new_delivery
-from sqlite_world import opened
+from worlds import opened
 
 FOLDER = Path(database.__file__).parent
 
@@ -359,26 +359,6 @@ def test_an_unchanged_view_is_left_alone(path):
             version = database.value(world.store._writer._db, "PRAGMA schema_version")
             await world.store.declare_types({"customer": COLUMNS})
             assert database.value(world.store._writer._db, "PRAGMA schema_version") == version
-
-    asyncio.run(main())
-
-
-def test_the_feed_passes_what_its_filter_leaves_out(monkeypatch):
-    monkeypatch.setattr(records, "FEED_SCAN_MAX", 4)
-
-    async def main():
-        async with opened() as world:
-            await world.connect()
-            await world.connect("other")
-            await world.ingest(*[emission(f"r{n}", "x") for n in range(10)])
-            await world.ingest(emission("o", "x"), connection="other")
-            position, found = 0, []
-            for _ in range(3):
-                feed = await world.store.changes(after=position, connection="other")
-                assert feed.high_water == 11
-                position = feed.position
-                found += feed.changes
-            assert (position, [change.source_id for change in found]) == (11, ["o"])
 
     asyncio.run(main())
 

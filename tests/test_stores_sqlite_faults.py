@@ -1,11 +1,7 @@
 """A disk that fails or is full, a process that is killed, and another process at the same file."""
 
 import asyncio
-import os
-import signal
 import sqlite3
-import subprocess
-import sys
 
 import apsw
 import pytest
@@ -15,7 +11,8 @@ from headwater.errors import StoreUnavailableError
 from headwater.record import Outcome
 from headwater.stores.sqlite import database
 from headwater.testing.conformance.world import at, emission, new_delivery
-from sqlite_world import opened
+from victim import killed_at
+from worlds import opened
 
 
 @pytest.fixture
@@ -99,38 +96,11 @@ def test_a_full_disk_breaks_the_store(path):
     asyncio.run(main())
 
 
-VICTIM = """
-import asyncio, sys
-from headwater.testing.clock import FakeClock
-from headwater.testing.conformance.world import World, emission
-from headwater.stores.sqlite.store import SQLiteStore
-
-async def main():
-    clock = FakeClock()
-    store = SQLiteStore(sys.argv[1], clock)
-    await store.open()
-    world = World(store=store, clock=clock)
-    await world.connect()
-    ref = await world.admit()
-    for number in range(9):
-        await world.commit(ref, emission(f"r{number}", "x"), cursor=str(number), has_more=True)
-        print(number, flush=True)
-
-asyncio.run(main())
-"""
-
-
 @pytest.mark.parametrize(
     "name", ["page.before_records", "page.before_checkpoint", "page.before_commit", "page.after_commit"]
 )
 def test_a_killed_process_leaves_whole_pages(path, name):
-    environment = {**os.environ, "HEADWATER_FAILPOINT": f"{name}:4"}
-    victim = subprocess.run(
-        [sys.executable, "-c", VICTIM, str(path)], env=environment, capture_output=True, text=True, check=False
-    )
-    assert victim.returncode == -signal.SIGKILL, victim.stderr
-    acknowledged = victim.stdout.split()
-    assert acknowledged == ["0", "1", "2"]
+    assert killed_at(f"{name}:4", path) == ["0", "1", "2"]
 
     async def main():
         async with opened(path) as world:
@@ -150,9 +120,7 @@ def test_a_killed_process_leaves_whole_pages(path, name):
 
 
 def test_a_process_killed_in_a_migration_leaves_no_half_of_it(path):
-    environment = {**os.environ, "HEADWATER_FAILPOINT": "migration.before_commit"}
-    victim = subprocess.run([sys.executable, "-c", VICTIM, str(path)], env=environment, check=False)
-    assert victim.returncode == -signal.SIGKILL
+    assert killed_at("migration.before_commit", path) == []
     with sqlite3.connect(path) as db:
         assert db.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
 
