@@ -1,5 +1,6 @@
 """Settings of every test: property tests are the same on each run unless PROPERTY_EXPLORE asks for new cases."""
 
+import logging
 import os
 
 import hypothesis
@@ -42,3 +43,23 @@ def quick_passwords(monkeypatch):
     quick = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
     monkeypatch.setattr(password, "_hasher", lambda: quick)
     monkeypatch.setattr(password, "_nobodys", lambda: quick.hash("nobody"))
+
+
+@pytest.fixture
+def log_as_before():
+    """Commands set up the log of their process: it is put back."""
+    loggers = [logging.getLogger(name) for name in (None, "uvicorn", "watchfiles")]
+    before = [(one, one.level, list(one.handlers)) for one in loggers]
+    yield
+    for one, level, handlers in before:
+        one.setLevel(level)
+        one.handlers[:] = handlers
+
+
+@pytest.fixture
+def shell(tmp_path, monkeypatch, capsys, log_as_before):
+    """Command lines in a folder of their own."""
+    from shell import Shell
+
+    monkeypatch.chdir(tmp_path)
+    return Shell(monkeypatch, capsys)
