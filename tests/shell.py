@@ -14,6 +14,8 @@ from headwater.cli import main
 
 @dataclass(frozen=True)
 class Answer:
+    """What a command came to."""
+
     code: int
     out: str
     err: str

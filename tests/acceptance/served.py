@@ -10,9 +10,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from shell import Answer
 
 LIMIT_SECONDS = 60
 HEADWATER = [sys.executable, "-c", "from headwater.cli.main import main; main()"]
@@ -21,19 +22,6 @@ HEADWATER = [sys.executable, "-c", "from headwater.cli.main import main; main()"
 def environment(**more: str) -> dict[str, str]:
     """The environment without settings of ours, save those given."""
     return {name: value for name, value in os.environ.items() if not name.startswith("HEADWATER_")} | more
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a command came to."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
 
 
 def headwater(folder: Path, *words: str, stdin: str = "", **variables: str) -> Answer:
