@@ -13,6 +13,7 @@ STORE ?= sqlite
 MINUTES ?= 10
 RATE ?= 300
 CUTS ?= 20000
+SCHEDULES ?= 200000
 SCENARIOS ?= 5000
 SECONDS ?= 600
 PARSERS ?=
@@ -20,7 +21,7 @@ MODULES ?=
 SEED ?=
 
 .PHONY: demo cluster test lint types layers tests test-cluster crash simulate bugs nightly-api nightly-power nightly-io \
-	nightly-fuzz nightly-mutants nightly-load nightly-network nightly-signatures bench docs requirements clean
+	nightly-fuzz nightly-mutants nightly-load nightly-network nightly-schedules nightly-signatures bench docs requirements clean
 
 $(VENV)/.ready: requirements/dev.txt pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
@@ -65,6 +66,9 @@ crash: $(VENV)/.ready
 
 simulate: $(VENV)/.ready
 	$(BIN)/python tests/simulation/two_accounts.py $(if $(SEED),--seed $(SEED),--seeds $(SEEDS)) $(ARGS)
+
+nightly-schedules: $(VENV)/.ready
+	$(BIN)/python tests/simulation/one_shop.py $(if $(SEED),--seed $(SEED),--seeds $(SCHEDULES)) $(ARGS)
 
 bugs: $(VENV)/.ready
 	$(BIN)/python tests/simulation/bugs.py $(ARGS)

@@ -22,6 +22,7 @@ HANDFUL = {
     "Retry-After is not kept",
     "commits do not wait for the disk",
 }
+BRIEFLY = {"a 2xx although the commit failed", "no epoch is checked", "leases are taken before they end"}
 
 
 @pytest.mark.parametrize("bug", [bug for bug in bugs.BUGS if bug.name in HANDFUL], ids=lambda bug: bug.name)
@@ -29,6 +30,13 @@ def test_a_planted_bug_is_caught_as_the_promise_that_it_breaks(bug):
     found = bugs.caught(bug)
     assert found is not None
     assert found.by == bug.breaks or f" s: {bug.breaks}" in found.said
+
+
+@pytest.mark.parametrize("bug", [bug for bug in bugs.BUGS if bug.name in BRIEFLY], ids=lambda bug: bug.name)
+def test_a_planted_bug_is_caught_by_brief_histories(bug):
+    found = bugs.caught(bug, bugs.brief, bugs.BRIEF_SEEDS)
+    assert found is not None
+    assert f" s: {bug.breaks}" in found.said
 
 
 def test_the_bugs_are_those_that_the_documentation_lists():

@@ -12,6 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent / "simulation"))
 
+import one_shop
 import two_accounts
 
 from headwater.testing.simulation import Plan
@@ -27,6 +28,13 @@ def test_no_promise_is_broken_in_the_history_of(seed):
     assert not told.violations, str(told)
     assert told.acked > 0
     assert told.records > 0
+
+
+def test_no_promise_is_broken_in_brief_histories():
+    for seed in range(1, 41):
+        told = one_shop.simulate(seed)
+        assert not told.violations, str(told)
+        assert told.records >= one_shop.CUSTOMERS
 
 
 @pytest.mark.parametrize("seed", [3, 9])

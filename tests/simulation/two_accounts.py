@@ -11,11 +11,11 @@ import json
 import logging
 import random
 import sys
-import tempfile
-import time
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
+
+from histories import Told, tell
 
 from headwater.canonical.registry import shipped
 from headwater.errors import ProviderError
@@ -24,11 +24,10 @@ from headwater.testing import provider_webhook
 from headwater.testing.answering import answering
 from headwater.testing.provider import API_KEY, FakeStripe, Faults, WebhookFaults, seed_account
 from headwater.testing.simulation import Plan, Simulation
-from headwater.testing.virtual import EndlessError, VirtualLoop, run_virtual
+from headwater.testing.virtual import VirtualLoop
 
 ROOT = Path(__file__).parent.parent.parent
 PROJECT = ROOT / "connectors" / "stripe"
-SHARED_MEMORY = Path("/dev/shm")
 ACCOUNTS = ("acme", "bolt")
 CUSTOMERS = 25
 ACTS_PER_SECOND = 0.15  # of each account
@@ -40,26 +39,6 @@ BUGGY_TYPE = "payment_intent.created"
 PASSING_FAULTS = 0.05
 FAULTS = Faults(rate_limited=0.02, retry_after_seconds=5, failed=0.03, reset=0.01, churn=0.1, latency_seconds=0.3)
 WEBHOOK_FAULTS = WebhookFaults(duplicated=0.15, reordered=0.3, late=0.15, late_seconds=120.0, lost_response=0.1)
-
-
-@dataclass
-class Told:
-    """What one history came to."""
-
-    seed: int
-    hash: str = ""
-    violations: list[str] = field(default_factory=list)
-    kills: Counter[str] = field(default_factory=Counter)
-    acked: int = 0
-    records: int = 0
-    lines: int = 0
-    virtual_seconds: float = 0.0
-    seconds: float = 0.0
-    last_lines: list[str] = field(default_factory=list)
-    replay: str = ""  # the command that does it again
-
-    def __str__(self) -> str:
-        return "\n".join([f"seed {self.seed} broke {len(self.violations)} promises:", *self.violations, self.replay])
 
 
 class Handler:
@@ -207,9 +186,9 @@ class Accounts:
                 continue
 
 
-async def history(simulation: Simulation, seed: int, told: Told, handler: Handler) -> None:
+async def history(simulation: Simulation, told: Told, handler: Handler) -> None:
     """Trouble, recovery, comparison, replay."""
-    accounts = Accounts(simulation, seed)
+    accounts = Accounts(simulation, told.seed)
     urls = await simulation.install({key: accounts.settings(key) for key in ACCOUNTS})
     accounts.register(urls)
     keys = dict(enumerate(ACCOUNTS, 1))
@@ -240,39 +219,19 @@ def simulate(seed: int, *, plan: Plan | None = None, on_line=None, whole: bool =
     """The history of a seed; unless it is wanted `whole`, it stops where the first promise is broken."""
     plan = plan or Plan()
     told = Told(seed=seed, replay=f'make simulate SEED={seed} ARGS="--seconds {plan.seconds:g} --trace"')
-    started = time.perf_counter()
-    usual, provider_webhook.RETRY_SECONDS = provider_webhook.RETRY_SECONDS, RETRY_SECONDS
-    parent = SHARED_MEMORY if SHARED_MEMORY.is_dir() else None
+    handler = Handler(seed)
 
-    async def main(loop: VirtualLoop) -> None:
-        handler = Handler(seed)
-        simulation = Simulation(loop, Path(folder), seed=seed, load=lambda: projects(handler), plan=plan)
+    def made(loop: VirtualLoop, folder: Path) -> Simulation:
+        simulation = Simulation(loop, folder, seed=seed, load=lambda: projects(handler), plan=plan)
         if on_line:
             simulation.history.on_line = on_line
-        broken = asyncio.Event()
-        if not whole:
-            simulation.history.on_violation = broken.set
-        tasks = [asyncio.create_task(history(simulation, seed, told, handler)), asyncio.create_task(broken.wait())]
-        try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                await task
-        finally:
-            told.hash, told.lines = simulation.history.hash, simulation.history.count
-            told.violations, told.last_lines = simulation.history.violations, list(simulation.history.lines)
-            told.kills, told.virtual_seconds = Counter(simulation.kills), loop.time()
-            told.acked = simulation.auditor.acked if simulation.auditor else 0
-            simulation.release()
+        return simulation
 
+    usual, provider_webhook.RETRY_SECONDS = provider_webhook.RETRY_SECONDS, RETRY_SECONDS
     try:
-        with tempfile.TemporaryDirectory(prefix="headwater-simulation-", dir=parent) as folder:
-            run_virtual(main, chance=random.Random(f"loop {seed}"), shuffled=seed % 2 == 0)
-    except EndlessError as error:
-        told.violations.append(f"{told.virtual_seconds:.3f} s: 7: the history does not end: {error}")
+        return tell(told, lambda simulation: history(simulation, told, handler), made=made, whole=whole)
     finally:
         provider_webhook.RETRY_SECONDS = usual
-    told.seconds = time.perf_counter() - started
-    return told
 
 
 def main() -> int:

@@ -63,6 +63,8 @@ class Simulation:
         load: Callable[[], Sequence[Project]],
         plan: Plan,
         start: datetime = START,
+        roles: frozenset[str] = Config.roles,
+        keeps_connections: bool = False,
     ) -> None:
         self.chance = random.Random(f"simulation {seed}")  # noqa: S311  reproducible
         self.loop = loop
@@ -71,10 +73,12 @@ class Simulation:
         self.world_clock = VirtualClock(loop, random.Random(f"world {seed}"), start=start)  # noqa: S311
         self.clock = VirtualClock(loop, random.Random(f"clock {seed}"), start=start)  # noqa: S311
         self.network = Network(random.Random(f"network {seed}"), self.world_clock, self.history)  # noqa: S311
-        self.config = Config(database=folder / "simulated.db", key=KEY, bundles=False)
+        self.config = Config(database=folder / "simulated.db", key=KEY, bundles=False, roles=roles)
         self._load = load
         self._commits = contextlib.ExitStack()
-        self._committed = self._commits.enter_context(stepped(random.Random(f"store {seed}")))  # noqa: S311
+        self._committed = self._commits.enter_context(
+            stepped(random.Random(f"store {seed}"), keeps_connections=keeps_connections)  # noqa: S311
+        )
         self.killer = Killer(random.Random(f"killer {seed}"), self.history)  # noqa: S311
         self._is_over = False
         self._process: Process | None = None
@@ -94,9 +98,13 @@ class Simulation:
             for key, (connector, values) in connections.items():
                 stored = await platform.add_connection(connector, values, key=key)
                 urls[key] = platform.webhook_url(stored)
+        self.watch()
+        return urls
+
+    def watch(self) -> None:
+        """Audit every transaction from now on; the file is installed."""
         self.auditor = Auditor(Path(str(self.config.database)), self.history, self.clock)
         self._committed.on_commit = self.auditor.committed
-        return urls
 
     @contextlib.asynccontextmanager
     async def command(self) -> Any:

@@ -8,11 +8,14 @@ import asyncio
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, cast
 
 import apsw
 
 from headwater.stores.sqlite import store as sqlite_store
+from headwater.stores.sqlite.database import connect_reader, connect_writer
+from headwater.stores.sqlite.readers import Readers
 from headwater.stores.sqlite.writer import Kind, Operation, Writer
 from headwater.testing.virtual import Owner, owner
 
@@ -20,13 +23,51 @@ COMMIT_SECONDS_MAX = 0.005
 COMMIT_SLOW = 0.01  # of the commits, the share that waits for a busy disk
 COMMIT_SLOW_SECONDS_MAX = 2.0
 
+Connect = Callable[[str], apsw.Connection]
+
+
+class Kept:
+    """Connections that one process leaves to the next, their statements planned: opening costs more than a brief life.
+
+    What a process had begun when it died is undone, as by the file's next reader.
+    """
+
+    def __init__(self) -> None:
+        self._free: dict[Connect, list[apsw.Connection]] = {}
+
+    def take(self, connect: Connect, path: str) -> apsw.Connection:
+        """A connection that was left, or a new one."""
+        left = self._free.get(connect)
+        return left.pop() if left else connect(path)
+
+    def leave(self, connect: Connect, db: apsw.Connection) -> None:
+        """Leave a connection that `connect` made to whoever takes it next."""
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        self._free.setdefault(connect, []).append(db)
+
+    def close(self) -> None:
+        """Close all that nobody took."""
+        for left in self._free.values():
+            for db in left:
+                db.close()
+        self._free.clear()
+
 
 class Committed:
     """Whoever is told of each transaction, after it and before anybody who waited for it."""
 
     def __init__(self, chance: random.Random) -> None:
         self.chance = chance
+        self.kept: Kept | None = None  # None: who ends closes
         self.on_commit: Callable[[Owner | None, Sequence[Operation]], None] = lambda process, batch: None  # noqa: ARG005
+
+    def let_go(self, connect: Connect, db: apsw.Connection) -> None:
+        """The end of a connection that `connect` made."""
+        if self.kept is None:
+            db.close()
+        else:
+            self.kept.leave(connect, db)
 
 
 class SteppedWriter(Writer):
@@ -92,19 +133,45 @@ class SteppedWriter(Writer):
 
     def _let_go(self) -> None:
         self._closing = True
-        db: apsw.Connection | None = getattr(self, "_db", None)
-        if db is not None:
-            db.close()
+        if hasattr(self, "_db"):
+            self.committed_by.let_go(connect_writer, self._db)
+            del self._db
+
+
+class SteppedReaders(Readers):
+    """`Readers` whose connections outlive them."""
+
+    committed_by: Committed  # set by `stepped`
+
+    def __init__(self, connect: Callable[[], apsw.Connection]) -> None:
+        super().__init__(connect)
+        if (process := owner()) is not None:
+            process.on_death.append(self.close)
+
+    def close(self) -> None:
+        """See `Readers.close`."""
+        left, self._connections = self._connections, []
+        for db in left:
+            self.committed_by.let_go(connect_reader, db)
+        super().close()
 
 
 @contextmanager
-def stepped(chance: random.Random) -> Iterator[Committed]:
-    """Every SQLite store that is made during the block is stepped."""
+def stepped(chance: random.Random, *, keeps_connections: bool = False) -> Iterator[Committed]:
+    """Every SQLite store that is made during the block is stepped; all are of one file, if it `keeps_connections`."""
     committed = Committed(chance)
-    writer = type("SteppedWriter", (SteppedWriter,), {"committed_by": committed})
-    module: Any = sqlite_store
-    before, module.Writer = module.Writer, writer
+    stand_ins: dict[str, Any] = {
+        "Writer": type("Writer", (SteppedWriter,), {"committed_by": committed}),
+        "Readers": type("Readers", (SteppedReaders,), {"committed_by": committed}),
+    }
+    if keeps_connections:
+        kept = committed.kept = Kept()
+        stand_ins |= {one.__name__: partial(kept.take, one) for one in (connect_writer, connect_reader)}
+    before = {name: getattr(sqlite_store, name) for name in stand_ins}
+    vars(sqlite_store).update(stand_ins)
     try:
         yield committed
     finally:
-        module.Writer = before
+        vars(sqlite_store).update(before)
+        if committed.kept is not None:
+            committed.kept.close()

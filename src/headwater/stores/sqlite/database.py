@@ -24,6 +24,7 @@ PAGE_BYTES = 8192
 WAL_PAGES = 16_000  # 128 MB before the writer moves the log into the file
 WRITER_CACHE_KIB = 24 * 1024
 READER_CACHE_KIB = 16 * 1024
+STATEMENTS_KEPT = 512  # more than we have: a statement that was put aside costs its planning again
 
 Row = dict[str, Any]
 
@@ -52,7 +53,7 @@ def connect_writer(path: str) -> apsw.Connection:
     try:
         if path != MEMORY:
             write_ahead.renew(path)
-        db = apsw.Connection(path)
+        db = apsw.Connection(path, statementcachesize=STATEMENTS_KEPT)
         _set_up_writer(db)
     except apsw.Error as error:
         raise cannot_be_opened(path, error) from error

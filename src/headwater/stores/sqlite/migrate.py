@@ -30,8 +30,9 @@ def schema_version(db: apsw.Connection) -> int:
 def migrate(db: apsw.Connection, steps: Sequence[Migration]) -> None:
     """Apply what the file lacks; `SchemaError` when it has more than is known here."""
     newest = steps[-1].number
+    found = schema_version(db)
     for migration in steps:
-        if schema_version(db) < migration.number:
+        if found < migration.number:
             _apply(db, migration)
     if (found := schema_version(db)) > newest:
         raise SchemaError(

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import apsw
 
 from headwater.intention import TypeColumn
-from headwater.stores.sqlite.database import execute, value
+from headwater.stores.sqlite.database import execute, rows
 from headwater.stores.sqlite.ingest import type_number
 
 # Exact to the microsecond, before 1970 too; a REAL of seconds would round.
@@ -30,18 +30,15 @@ _FIXED = {
 
 def declare_types(db: apsw.Connection, types: Mapping[str, Sequence[TypeColumn]]) -> None:
     """See `RecordStore.declare_types`; a type named as one of our tables has its view under `_name`."""
+    schema = rows(db, "SELECT type, name, sql FROM sqlite_schema")
+    present = {one["name"]: one["sql"] for one in schema if one["type"] == "view"}
+    ours = {one["name"].lower() for one in schema if one["type"] in ("table", "index")}
     for name, columns in types.items():
-        view = _view_name(db, name)
+        view = f"_{name}" if name.lower() in ours else name
         sql = _create(view, type_number(db, name), columns)
-        present = value(db, "SELECT sql FROM sqlite_schema WHERE type = 'view' AND name = :view", view=view)
-        if present != sql:
+        if present.get(view) != sql:
             execute(db, f"DROP VIEW IF EXISTS {_identifier(view)}")
             execute(db, sql)
-
-
-def _view_name(db: apsw.Connection, name: str) -> str:
-    sql = "SELECT 1 FROM sqlite_schema WHERE type IN ('table', 'index') AND lower(name) = lower(:name)"
-    return f"_{name}" if value(db, sql, name=name) else name
 
 
 def _create(view: str, type_id: int, columns: Sequence[TypeColumn]) -> str:
