@@ -92,6 +92,28 @@ def test_an_unforeseen_error_in_a_batch_of_pages_fails_one_page_only():
     asyncio.run(main())
 
 
+def test_what_an_unforeseen_error_takes_back_of_its_neighbours_takes_effect_once():
+    async def main():
+        async with opened() as world:
+            connection = await world.connect()
+            ref = await world.admit()
+            bad = world.page(ref, msgspec.structs.replace(emission("bad", "x"), as_of=10**20))
+            results = await asyncio.gather(
+                world.store.append_deliveries([new_delivery(connection.id, "evt")]),
+                world.connect("other"),
+                world.store.commit_page(bad),
+                world.store.append_deliveries([new_delivery(connection.id, "evt")]),
+                return_exceptions=True,
+            )
+            assert isinstance(results[2], AssertionError)
+            assert [results[0][0].duplicate, results[3][0].duplicate] == [False, True]
+            assert results[1].id == (await world.store.connection("other")).id
+            (delivery,) = await world.store.deliveries(DeliveryFilter())
+            assert delivery.duplicates == 1
+
+    asyncio.run(main())
+
+
 def test_an_error_between_records_and_checkpoint_takes_both_back():
     async def main():
         async with opened() as world:

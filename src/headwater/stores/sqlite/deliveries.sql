@@ -89,7 +89,7 @@ SELECT json_group_array(json_array(d.id, d.state, d.epoch)) FROM json_each(:ids)
 
 -- name: finish
 -- Deliveries that are done, with what they came to.
-UPDATE deliveries SET state = 'done', ignored = j.ignored, finished_at = j.at, due_at = NULL, lease_until = NULL,
+UPDATE OR FAIL deliveries SET state = 'done', ignored = j.ignored, finished_at = j.at, due_at = NULL, lease_until = NULL,
     error_code = NULL, error = NULL, traceback = NULL, created = j.created, updated = j.updated,
     unchanged = j.unchanged, duplicate = j.duplicate, stale = j.stale, deleted = j.deleted, quarantined = j.quarantined
 FROM (

@@ -24,14 +24,16 @@ from headwater.stores.sqlite.database import execute, json_text, queries, rows, 
 from headwater.stores.sqlite.ingest import Batch
 from headwater.stores.sqlite.log_lines import add_log_lines
 from headwater.stores.sqlite.packing import pack_body
-from headwater.stores.sqlite.parcels import commit_together
+from headwater.stores.sqlite.parcels import commit_all
 
 _sql = queries("deliveries.sql")
 
 
-def append_deliveries(db: apsw.Connection, batches: Sequence[Sequence[NewDelivery]]) -> Sequence[Any]:
-    """For each batch what became of its deliveries, or why none of it was stored."""
-    return commit_together(db, batches, _append_many)
+def append_deliveries(
+    db: apsw.Connection, batches: Sequence[Sequence[NewDelivery]], *, together: bool
+) -> Sequence[Any]:
+    """For each batch what became of its deliveries, or why none of it was stored; see `commit_all`."""
+    return commit_all(db, batches, _append_many, together=together)
 
 
 def claim_deliveries(
@@ -53,9 +55,14 @@ def claim_deliveries(
     return [as_claim(row) for row in rows(db, _sql["claimed"], ids=ids)]
 
 
-def finish_deliveries(db: apsw.Connection, batches: Sequence[Sequence[DeliveryCommit]]) -> Sequence[Any]:
-    """For each batch a result or an exception for each of its deliveries, each all or nothing by itself."""
-    results = iter(commit_together(db, [done for batch in batches for done in batch], _finish_many))
+def finish_deliveries(
+    db: apsw.Connection, batches: Sequence[Sequence[DeliveryCommit]], *, together: bool
+) -> Sequence[Any]:
+    """For each batch a result or an exception for each of its deliveries, each all or nothing by itself; see
+    `commit_all`.
+    """
+    dones = [done for batch in batches for done in batch]
+    results = iter(commit_all(db, dones, _finish_many, together=together))
     return [[next(results) for _ in batch] for batch in batches]
 
 

@@ -32,26 +32,20 @@ class Batch:
         self._streams: dict[tuple[int, str, str], int] = {}
         self._connector_versions: dict[str, int] = {}
         self._first = value(db, _sql["last_sequence"]) + 1
-        self.plan = Plan(self._look_up(parcels), first_sequence=self._first)
+        self._found = self._look_up(parcels)
+        self.plan = Plan(self._found, first_sequence=self._first)
 
     def write(self) -> None:
         """Write all merged parcels: versions, records, keys, origins, populations, figures, quarantine."""
         if self.plan.size:
             self._write_versions()
             self._write_rows("insert_origins", self._origin_rows())
-            execute(self._db, _sql["renew_records"], first=self._first)
+            self._write_records()
         self._write_rows(
             "move_populations", [(home, self._type_id(t), n) for (home, t), n in self.plan.births().items()]
         )
         self._write_rows("observe_records", self._observed_rows())
-        # Of a key that came twice in the batch, the later word stands.
-        keys = {
-            key: pack_key(*key, content, delivery_id=effects.parcel.delivery_id)
-            for effects in self.plan.merged
-            for key, content in effects.keys.items()
-        }
-        if keys:
-            execute(self._db, _sql["upsert_keys"], packed=apsw.carray(tuple(sorted(keys.values()))))
+        self._write_keys()
         self._write_figures()
         for effects in self.plan.merged:
             self._set_aside(effects.parcel)
@@ -120,6 +114,23 @@ class Batch:
             for emission in effects.firsts or [version.emission for version in effects.versions]
         ]
         execute(self._db, _sql["insert_versions"], first=self._first, heads=heads, bodies=apsw.carray(tuple(bodies)))
+
+    def _write_records(self) -> None:
+        execute(self._db, _sql["insert_records"], first=self._first)
+        if any(version.number > 1 for effects in self.plan.merged for version in effects.versions):
+            execute(self._db, _sql["renew_records"], first=self._first)
+
+    def _write_keys(self) -> None:
+        # Of a key that came twice in the batch, the later word stands.
+        packed = {
+            key: pack_key(*key, content, delivery_id=effects.parcel.delivery_id)
+            for effects in self.plan.merged
+            for key, content in effects.keys.items()
+        }
+        known = [packed.pop(key) for key in packed.keys() & self._found.keys.keys()]
+        for query, keys in ("insert_keys", list(packed.values())), ("renew_keys", known):
+            if keys:
+                execute(self._db, _sql[query], packed=apsw.carray(tuple(sorted(keys))))
 
     def _heads(self, effects: Effects) -> Sequence[bytes]:
         if effects.firsts:

@@ -71,11 +71,20 @@ SELECT :first + rowid - 1, CAST(substr(:heads, 100 * rowid - 99, 19) AS INTEGER)
     substr(value, 22 + CAST(substr(value, 18, 4) AS INTEGER))
 FROM carray(:bodies);
 
+-- name: insert_records
+-- The records of which the versions from `first` on are the first. OR FAIL, here and below: a statement that would take
+-- itself back keeps what every page held before, and the transaction is taken back anyway.
+INSERT OR FAIL INTO records
+    (connection_id, type_id, source_id, sequence, latest, version, as_of, deleted, by_object, hash)
+SELECT connection_id, type_id, source_id, iif(stale, 0, sequence), sequence, version, as_of, deleted, by_object, hash
+FROM versions WHERE sequence >= :first AND version = 1
+ORDER BY connection_id, type_id, source_id;
+
 -- name: renew_records
--- Bring the current records up to the versions from `first` on; one that arrived stale moves no more than `latest`.
+-- Bring records up to the later versions from `first` on; one that arrived stale moves no more than `latest`.
 INSERT INTO records (connection_id, type_id, source_id, sequence, latest, version, as_of, deleted, by_object, hash)
 SELECT connection_id, type_id, source_id, iif(stale, 0, sequence), sequence, version, as_of, deleted, by_object, hash
-FROM versions WHERE sequence >= :first
+FROM versions WHERE sequence >= :first AND version > 1
 ORDER BY connection_id, type_id, source_id, sequence
 ON CONFLICT (connection_id, type_id, source_id) DO UPDATE SET latest = excluded.latest, version = excluded.version,
     sequence = iif(excluded.sequence, excluded.sequence, records.sequence),
@@ -86,19 +95,24 @@ ON CONFLICT (connection_id, type_id, source_id) DO UPDATE SET latest = excluded.
 
 -- name: observe_records
 -- Known content was seen to hold at a newer instant.
-UPDATE records SET as_of = max(records.as_of, j.at)
+UPDATE OR FAIL records SET as_of = max(records.as_of, j.at)
 FROM (SELECT value ->> 0 AS connection_id, value ->> 1 AS type_id, value ->> 2 AS source_id, value ->> 3 AS at
     FROM json_each(:rows)) j
 WHERE records.connection_id = j.connection_id AND records.type_id = j.type_id AND records.source_id = j.source_id;
 
--- name: upsert_keys
--- Remember idempotency keys with the content they came with, each packed as one blob (see `pack_key`).
-INSERT INTO emission_keys (connection_id, deleted, delivery_id, key, hash)
+-- name: insert_keys
+-- Remember new idempotency keys with the content they came with, each packed as one blob (see `pack_key`).
+INSERT OR FAIL INTO emission_keys (connection_id, deleted, delivery_id, key, hash)
 SELECT CAST(substr(value, 1, 10) AS INTEGER), CAST(substr(value, 11, 1) AS INTEGER),
     nullif(CAST(substr(value, 12, 19) AS INTEGER), 0), substr(value, 31, 16), substr(value, 47, 16)
-FROM carray(:packed) WHERE true
-ON CONFLICT (connection_id, key) DO UPDATE SET hash = excluded.hash, deleted = excluded.deleted,
-    delivery_id = excluded.delivery_id;
+FROM carray(:packed);
+
+-- name: renew_keys
+-- Of known idempotency keys, the content they came with last.
+UPDATE OR FAIL emission_keys SET hash = substr(a.value, 47, 16), deleted = CAST(substr(a.value, 11, 1) AS INTEGER),
+    delivery_id = nullif(CAST(substr(a.value, 12, 19) AS INTEGER), 0)
+FROM carray(:packed) a
+WHERE connection_id = CAST(substr(a.value, 1, 10) AS INTEGER) AND key = substr(a.value, 31, 16);
 
 -- name: insert_origins
 -- Where ranges of versions came from.

@@ -25,7 +25,7 @@ from headwater.stores.plan import Effects
 from headwater.stores.sqlite.database import execute, json_text, queries, savepoint, table
 from headwater.stores.sqlite.ingest import Batch
 from headwater.stores.sqlite.log_lines import add_log_lines
-from headwater.stores.sqlite.parcels import commit_together
+from headwater.stores.sqlite.parcels import commit_all
 
 _sql = queries("pages.sql")
 
@@ -34,18 +34,18 @@ class _DryError(Exception):
     """Takes a dry page's writes back."""
 
 
-def commit_pages(db: apsw.Connection, pages: Sequence[PageCommit]) -> Sequence[Any]:
-    """A result or an exception for each page, in order."""
+def commit_pages(db: apsw.Connection, pages: Sequence[PageCommit], *, together: bool) -> Sequence[Any]:
+    """A result or an exception for each page, in order; see `commit_all`."""
     results: list[Any] = []
     ahead: list[PageCommit] = []
     for page in pages:
         if page.dry:
-            results += commit_together(db, ahead, _commit_many) if ahead else []
+            results += commit_all(db, ahead, _commit_many, together=together) if ahead else []
             ahead = []
             results.append(_rehearse(db, page))
         else:
             ahead.append(page)
-    return [*results, *commit_together(db, ahead, _commit_many)] if ahead else results
+    return [*results, *commit_all(db, ahead, _commit_many, together=together)] if ahead else results
 
 
 def guards(db: apsw.Connection, run_ids: Sequence[int]) -> dict[int, Guard]:

@@ -1,4 +1,4 @@
-"""Commit many parcels at once, and one by one where that fails: a broken parcel never harms its neighbours."""
+"""Commit many parcels as one, or each by itself: a broken parcel never harms its neighbours."""
 
 from __future__ import annotations
 
@@ -7,25 +7,19 @@ from typing import Any, TypeVar
 
 import apsw
 
-from headwater.stores.sqlite.database import is_fatal, savepoint
 from headwater.stores.sqlite.writer import attempt
 
 T = TypeVar("T")
 CommitMany = Callable[[apsw.Connection, Sequence[T]], Sequence[Any]]
 
 
-def commit_together(db: apsw.Connection, works: Sequence[T], commit_many: CommitMany[T]) -> Sequence[Any]:
-    """A result or an exception for each work.
+def commit_all(db: apsw.Connection, works: Sequence[T], commit_many: CommitMany[T], *, together: bool) -> Sequence[Any]:
+    """A result for each work, or an exception: `commit_many` answers the refusals that it foresees itself.
 
-    `commit_many` answers the refusals that it foresees itself; an exception that it raises takes all of it back, and
-    each work is then tried alone.
+    Of works that are `together`, an exception that it raises leaves the writes of some: take the transaction back.
     """
-    try:
-        with savepoint(db):
-            return commit_many(db, works)
-    except Exception as error:
-        if is_fatal(error) or not db.in_transaction:
-            raise
+    if together:
+        return commit_many(db, works)
     return [_alone(db, work, commit_many) for work in works]
 
 

@@ -1,10 +1,12 @@
 """The one thread that writes: it takes every operation that waits into one transaction (group commit, no timer).
 
-submit ──> queue ──> BEGIN ── savepoint each ── COMMIT (fsync) ──> all resolved
+submit ──> queue ──> BEGIN ── all as one ────────────────── COMMIT (fsync) ──> all resolved
+                        └── one fails: BEGIN ── savepoint each ──┘
 
-While one batch commits the next one gathers. An operation that fails takes back its own savepoint only; a COMMIT that
-fails fails the batch; a file that cannot be written any more breaks the writer for good. The log is moved into the file
-between two batches, after the callers were told.
+While one batch commits the next one gathers. A savepoint keeps what every page that is written held before, in memory,
+so that neighbours of a kind have none: an operation that fails takes all of them back, and each is carried out again in
+its own. A COMMIT that fails fails the batch; a file that cannot be written any more breaks the writer for good. The log
+is moved into the file between two batches, after the callers were told.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
-from typing import Any
+from typing import Any, Protocol
 
 import apsw
 
@@ -31,14 +33,21 @@ BATCH_WEIGHT_MAX = 10_000  # records and deliveries of one transaction: fewer re
 # The writer wins the interpreter's lock back after each statement: at Python's 5 ms it would mostly wait for it.
 SWITCH_INTERVAL_SECONDS = 0.0005
 
-Group = Callable[[apsw.Connection, Sequence[Any]], Sequence[Any]]
+
+class Group(Protocol):
+    """Carries out neighbours of one kind: a result or an exception for each."""
+
+    def __call__(self, db: apsw.Connection, works: Sequence[Any], /, *, together: bool) -> Sequence[Any]:
+        """An exception that is raised leaves the transaction in pieces; with `together` False there is none but of the
+        file itself.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
     """What sort of operation it is: how neighbours of the same kind are carried out, and what their commit passes."""
 
-    group: Group | None = None  # all neighbours at once: a result or an exception for each; else one by one
+    group: Group | None = None  # all neighbours at once; else one by one
     before_commit: str | None = None  # failpoint
     after_commit: str | None = None  # failpoint
     feeds: bool = False  # may append to the change feed
@@ -183,9 +192,13 @@ class Writer:
     def _transact(self, batch: Sequence[Operation]) -> None:
         db = self._db
         kinds = {id(operation.kind): operation.kind for operation in batch}.values()
-        db.execute("BEGIN IMMEDIATE")
-        for kind, operations in groupby(batch, key=lambda operation: operation.kind):
-            _perform(db, kind, list(operations))
+        try:
+            _perform(db, batch, together=True)
+        except Exception as error:
+            if is_fatal(error):
+                raise
+            self._roll_back()
+            _perform(db, batch, together=False)
         for kind in kinds:
             if kind.before_commit:
                 failpoint(kind.before_commit)
@@ -204,14 +217,17 @@ class Writer:
             self.broken = str(error)
 
 
-def _perform(db: apsw.Connection, kind: Kind, operations: list[Operation]) -> None:
-    if kind.group is not None:
-        results = kind.group(db, [operation.work for operation in operations])
+def _perform(db: apsw.Connection, batch: Sequence[Operation], *, together: bool) -> None:
+    db.execute("BEGIN IMMEDIATE")
+    for kind, neighbours in groupby(batch, key=lambda operation: operation.kind):
+        operations = list(neighbours)
+        works = [operation.work for operation in operations]
+        if kind.group is None:
+            results: Sequence[Any] = [attempt(db, work) for work in works]
+        else:
+            results = kind.group(db, works, together=together)
         for operation, result in zip(operations, results, strict=True):
             operation.result = result
-        return
-    for operation in operations:
-        operation.result = attempt(db, operation.work)
 
 
 def attempt(db: apsw.Connection, work: Callable[[apsw.Connection], Any]) -> Any:
