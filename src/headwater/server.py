@@ -282,6 +282,8 @@ class _Signals:
 def _uvicorn(application: Application) -> uvicorn.Server:
     import uvicorn
 
+    from headwater.corked import CorkedProtocol
+
     class Server(uvicorn.Server):
         @contextlib.contextmanager
         def capture_signals(self) -> Iterator[None]:
@@ -291,6 +293,7 @@ def _uvicorn(application: Application) -> uvicorn.Server:
     return Server(
         uvicorn.Config(
             application.asgi,
+            http=CorkedProtocol,
             interface="asgi3",
             log_config=None,
             access_log=False,

@@ -1,13 +1,15 @@
 """Nodes tell each other that there is work: a word a topic, sent after the commit that made it.
 
-A word that is lost costs the hearer the time that it would have waited anyway. Words sent while one is on its way
-become one. As in `watch`, NOTIFY is a statement of its own: in a transaction, commits would follow each other.
+A word that is lost costs the hearer the time that it would have waited anyway. Words sent while one is on its way, or
+a moment after it, become one. As in `watch`, NOTIFY is a statement of its own: in a transaction, commits would follow
+each other.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Collection
 from functools import partial
 
@@ -20,6 +22,7 @@ from headwater.node import TOPICS, Topic
 from headwater.stores.postgres.database import Connection, Database, execute
 
 CHANNEL = "headwater_work"
+SEND_PAUSE_SECONDS = 0.02  # between two words: each is a commit of its own, and wakes every node
 HEAR_AGAIN = Backoff(wait_initial=0.5, wait_max=15.0, wait_min=0.1)
 
 _logger = logging.getLogger(__name__)
@@ -33,6 +36,9 @@ class Signals:
         self._clock = clock
         self._topics: set[Topic] = set()
         self._sender: asyncio.Task[None] | None = None
+        self._pausing: asyncio.Future[None] | None = None
+        self._next_at = -math.inf  # when the next word may be sent
+        self._is_closing = False
 
     def send(self, topic: Topic) -> None:
         """Tell every node, in a moment."""
@@ -62,17 +68,28 @@ class Signals:
             await self._clock.sleep(HEAR_AGAIN.delay_seconds(failures, random=self._clock.random()))
 
     async def close(self) -> None:
-        """Return once the words on their way are sent."""
+        """Return once the words on their way are sent, with no pause between them."""
+        self._is_closing = True
+        if self._pausing is not None:
+            self._pausing.cancel()
         if self._sender is not None:
             await asyncio.wait([self._sender])
 
     async def _send(self) -> None:
         while self._topics:
+            await self._pause()
             topics, self._topics = self._topics, set()
             try:
                 await self._database.read(partial(_notify, topics=topics))
             except StoreUnavailableError:
                 return
+            self._next_at = self._clock.monotonic() + SEND_PAUSE_SECONDS
+
+    async def _pause(self) -> None:
+        seconds = self._next_at - self._clock.monotonic()
+        if seconds > 0 and not self._is_closing:
+            self._pausing = asyncio.ensure_future(self._clock.sleep(seconds))
+            await asyncio.wait([self._pausing])
 
 
 async def _readable(socket: int) -> None:
