@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from collections.abc import Callable, Collection
 from functools import partial
 
@@ -22,7 +21,7 @@ from headwater.node import TOPICS, Topic
 from headwater.stores.postgres.database import Connection, Database, execute
 
 CHANNEL = "headwater_work"
-SEND_PAUSE_SECONDS = 0.02  # between two words: each is a commit of its own, and wakes every node
+SEND_PAUSE_SECONDS = 0.02  # between two words of a topic: each is a commit of its own, and wakes every node
 HEAR_AGAIN = Backoff(wait_initial=0.5, wait_max=15.0, wait_min=0.1)
 
 _logger = logging.getLogger(__name__)
@@ -37,12 +36,14 @@ class Signals:
         self._topics: set[Topic] = set()
         self._sender: asyncio.Task[None] | None = None
         self._pausing: asyncio.Future[None] | None = None
-        self._next_at = -math.inf  # when the next word may be sent
+        self._next_at: dict[Topic, float] = {}  # when the next word of a topic may be sent
         self._is_closing = False
 
     def send(self, topic: Topic) -> None:
         """Tell every node, in a moment."""
-        self._topics.add(topic)
+        if topic not in self._topics:
+            self._topics.add(topic)
+            self._hurry()
         if self._sender is None or self._sender.done():
             self._sender = asyncio.get_running_loop().create_task(self._send())
 
@@ -70,26 +71,34 @@ class Signals:
     async def close(self) -> None:
         """Return once the words on their way are sent, with no pause between them."""
         self._is_closing = True
-        if self._pausing is not None:
-            self._pausing.cancel()
+        self._hurry()
         if self._sender is not None:
             await asyncio.wait([self._sender])
 
     async def _send(self) -> None:
         while self._topics:
-            await self._pause()
-            topics, self._topics = self._topics, set()
+            topics = await self._due()
+            self._topics -= topics
             try:
                 await self._database.read(partial(_notify, topics=topics))
             except StoreUnavailableError:
                 return
-            self._next_at = self._clock.monotonic() + SEND_PAUSE_SECONDS
+            self._next_at |= dict.fromkeys(topics, self._clock.monotonic() + SEND_PAUSE_SECONDS)
 
-    async def _pause(self) -> None:
-        seconds = self._next_at - self._clock.monotonic()
-        if seconds > 0 and not self._is_closing:
-            self._pausing = asyncio.ensure_future(self._clock.sleep(seconds))
+    async def _due(self) -> set[Topic]:
+        """The topics of which a word may be sent now, once there are any."""
+        while True:
+            now = self._clock.monotonic()
+            wait = {topic: self._next_at.get(topic, now) - now for topic in self._topics}
+            if due := {topic for topic, seconds in wait.items() if seconds <= 0 or self._is_closing}:
+                return due
+            self._pausing = asyncio.ensure_future(self._clock.sleep(min(wait.values())))
             await asyncio.wait([self._pausing])
+
+    def _hurry(self) -> None:
+        """Look again which topics are due."""
+        if self._pausing is not None:
+            self._pausing.cancel()
 
 
 async def _readable(socket: int) -> None:
