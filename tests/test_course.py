@@ -1,5 +1,6 @@
 """Where runs go: windows and partitions, checkpoints of their own, and those that must not be moved."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -7,9 +8,10 @@ import pytest
 from builders import AT, make_stream
 from headwater import ingest
 from headwater.clock import EPOCH
+from headwater.context import current
 from headwater.course import RECORDS_LIMIT_MAX, plot
-from headwater.errors import ProviderError
-from headwater.run import Page, RunState, Window
+from headwater.errors import ProviderError, StopError
+from headwater.run import Page, Priority, RunState, Window
 from runs import listing, with_runner
 
 WINDOWED = {"windowed": True, "lookback_seconds": 60}
@@ -143,6 +145,76 @@ def test_a_run_with_a_limit_of_pages_ends_with_success_and_the_next_goes_on():
     with_runner(body, listing(4, seen=seen))
 
 
+def test_a_route_is_told_where_its_run_stands():
+    told, route = [], listing(2)
+
+    async def post(request):
+        told.append(current("test"))
+        return await route(request)
+
+    async def body(scene):
+        first = await scene.admit()
+        await scene.runner.carry_out(first)
+        await scene.store.trigger_run((await scene.state()).id, at=scene.clock.now())
+        second = await scene.readmit()
+        await scene.runner.carry_out(second)
+        assert [(one.stream, one.cursor) for one in told] == [("customers", cursor) for cursor in (None, "1", "2")]
+        assert [one.checkpoint_at for one in told] == [None, None, second.checkpoint_at]
+        assert second.checkpoint_at is not None
+        assert [one.priority for one in told] == [Priority.POLL, Priority.POLL, second.priority]
+        assert second.priority != Priority.POLL
+        facts = [one.logger.process("", {})[1]["extra"] for one in told]
+        assert [one["headwater_run"] for one in facts] == [first.run_id, first.run_id, second.run_id]
+
+    with_runner(body, post)
+
+
+def test_pages_before_a_failure_count_towards_the_limit_of_the_run():
+    async def body(scene):
+        assert (await scene.poll()).state is RunState.RETRYING
+        outcome = await scene.runner.carry_out(await scene.readmit(60))
+        assert (outcome.state, outcome.pages) == (RunState.FAILED, 1)
+        assert "its limit of 3 pages" in outcome.failure.message
+        assert (await scene.state()).cursor == "3"
+
+    with_runner(body, broken_once(2, listing(9)), stream=make_stream(pages_max=3))
+
+
+def test_a_first_page_that_leads_back_to_the_checkpoint_is_an_error():
+    async def post(request):
+        return Page(cursor=request.cursor or "1", has_more=request.cursor is not None)
+
+    async def body(scene):
+        assert (await scene.poll()).state is RunState.SUCCEEDED
+        outcome = await scene.poll()
+        assert outcome.state is RunState.FAILED
+        assert "its cursor stayed at" in outcome.failure.message
+
+    with_runner(body, post)
+
+
+def test_a_windowed_poll_on_demand_takes_the_cursor_that_it_is_given():
+    async def body(scene):
+        ref = replace(await scene.admit(), cursor="page-7")
+        at = scene.clock.now()
+        with pytest.raises(StopError, match="Set it to an instant"):
+            plot(scene.connections.live, ref, at=at)
+        course = plot(scene.connections.live, ref, at=at, on_demand=True)
+        assert (course.cursor, course.window, course.windowed) == ("page-7", Window(EPOCH, at), None)
+
+    with_runner(body, listing(1), stream=make_stream(**WINDOWED))
+
+
+def test_a_stream_without_a_route_says_which_there_is():
+    async def body(scene):
+        ref = replace(await scene.admit(), stream_key="customer")
+        with pytest.raises(StopError, match="no sync route of the stream `customer`") as caught:
+            plot(scene.connections.live, ref, at=scene.clock.now())
+        assert "customers" in caught.value.hint
+
+    with_runner(body, listing(1))
+
+
 def test_a_stream_of_a_partition_is_asked_for_it():
     seen = []
 
@@ -179,6 +251,8 @@ def test_a_mass_delete_is_held_until_an_operator_allows_it():
         await scene.poll()
         outcome = await scene.poll()
         assert (outcome.state, outcome.failure.code, outcome.pages) == (RunState.FAILED, "operator.mass_delete", 0)
+        assert "of customers would delete 20 of 20 records (customer)." in outcome.failure.message
+        assert "trigger the stream again with deletions allowed" in outcome.failure.message
         assert len(await scene.store.records(deleted=False)) == 20
         await scene.store.resume_connection(scene.stored.id, at=scene.clock.now())
         await scene.store.trigger_run((await scene.state()).id, at=scene.clock.now(), allow_deletes=True)

@@ -47,6 +47,23 @@ def test_what_gathered_while_a_call_ran_goes_into_the_next_one() -> None:
     asyncio.run(main())
 
 
+def test_too_few_answers_leave_nobody_waiting() -> None:
+    async def main() -> None:
+        async def carry_out(items: Sequence[int]) -> Sequence[int]:
+            return items[:1]
+
+        gather: Gather[int, int] = Gather(carry_out, items_max=10)
+        waiting = [gather.add(item) for item in (1, 2)]
+        found = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 10)
+        assert found[0] == 1
+        assert isinstance(found[1], asyncio.CancelledError)
+        assert gather._worker is not None
+        with pytest.raises(ValueError, match="shorter"):
+            await gather._worker
+
+    asyncio.run(main())
+
+
 def test_items_of_one_turn_of_the_loop_share_a_call() -> None:
     async def main() -> None:
         calls = Calls()

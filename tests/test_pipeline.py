@@ -10,7 +10,7 @@ from headwater.intention import CommitResult, PageCommit
 from headwater.pipeline import GATHERED_SECONDS_MAX, PAGES_IN_FLIGHT_MAX, QUICK_PAGE, RECORDS_IN_FLIGHT_MAX, Pipeline
 from headwater.record import Counts
 from headwater.run import RunState
-from headwater.testing.clock import FakeClock
+from headwater.testing.clock import FakeClock, settle
 from runs import listing, soon, with_runner
 
 
@@ -284,6 +284,27 @@ def test_a_failure_is_told_once_every_commit_that_was_under_way_has_ended():
         await soon(pipeline.submit(a_page(1, records=RECORDS_IN_FLIGHT_MAX - 1)))
         await soon(pipeline.submit(a_page(2)))
         assert len(commits.ends) == 5
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(("first", "second", "is_room"), [(3, 1, True), (1, 3, False)])
+def test_what_is_durable_leaves_room_for_as_many_records(first, second, is_room):
+    quarter = RECORDS_IN_FLIGHT_MAX // 4
+
+    async def main():
+        commits = Commits()
+        pipeline = Pipeline(commits, FakeClock())
+        await pipeline.submit(a_page(1, records=first * quarter))
+        await pipeline.submit(a_page(2, records=second * quarter))
+        waiting = asyncio.create_task(pipeline.submit(a_page(3, records=2 * quarter)))
+        await settle()
+        assert not waiting.done()
+        commits.ends[0].set_result(CommitResult(counts=Counts(), outcomes=()))
+        await settle()
+        assert waiting.done() is is_room
+        commits.ends[1].set_result(CommitResult(counts=Counts(), outcomes=()))
+        await soon(waiting)
 
     asyncio.run(main())
 

@@ -92,6 +92,17 @@ def test_an_unforeseen_error_in_a_batch_of_pages_fails_one_page_only():
     asyncio.run(main())
 
 
+def test_the_key_of_a_page_is_no_delivery_s(path):
+    async def main():
+        async with opened(path) as world:
+            await world.connect()
+            await world.ingest(emission("a", "x", key="of its own"))
+
+    asyncio.run(main())
+    with sqlite3.connect(path) as db:
+        assert db.execute("SELECT delivery_id FROM emission_keys").fetchall() == [(None,)]
+
+
 def test_what_an_unforeseen_error_takes_back_of_its_neighbours_takes_effect_once():
     async def main():
         async with opened() as world:

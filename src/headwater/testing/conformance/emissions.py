@@ -250,6 +250,17 @@ async def the_brake_counts_over_pages_and_can_be_released(world: World) -> None:
     assert ("acme", "customer", 0) in await world.store.populations()
 
 
+async def the_share_itself_may_be_deleted(world: World) -> None:
+    """Over two pages; the next deletion is one too many."""
+    await world.connect()
+    await world.ingest(*[emission(f"r{number:02}", "x", 1) for number in range(40)])
+    ref = await world.admit()
+    for numbers in (range(15), range(15, 20)):
+        await world.commit(ref, *[grave(f"r{number:02}", 2) for number in numbers], delete_share_max=0.5)
+    assert ("acme", "customer", 20) in await world.store.populations()
+    await refused(MassDeleteError, world.store.commit_page(world.page(ref, grave("r20", 2), delete_share_max=0.5)))
+
+
 async def a_few_deletions_never_brake(world: World) -> None:
     """Below the minimum the share does not matter; nor do tombstones of the unknown."""
     await world.connect()
