@@ -116,6 +116,7 @@ def neutral(folder: Path, *, provider_port: int, database: str | None = None) ->
 
 def stripe(folder: Path, *, provider_port: int, port: int = 8799, database: str | None = None) -> str:
     """The same with the Stripe connector, which maps every field; its webhook URL."""
+    # More than a load of some seconds brings: that it is shed at a limit is not what is measured.
     chosen = f'projects = ["{ROOT}/connectors/stripe"]\nport = {port}\npending_max = 1000000\n{_database(database)}'
     (folder / "headwater.toml").write_text(chosen)
     secrets = json.dumps({"api_key": "sk_test_bench", "webhook_secret": "whsec_bench"})

@@ -2,7 +2,11 @@
 
 import asyncio
 
-from headwater.corked import CorkedTransport
+import uvicorn
+from uvicorn.server import ServerState
+
+from headwater.corked import CorkedProtocol, CorkedTransport
+from headwater.testing.clock import settle
 
 
 class Recorded:
@@ -16,6 +20,9 @@ class Recorded:
 
     def close(self):
         self.asked.append("close")
+
+    def get_extra_info(self, name, default=None):
+        return default
 
     def is_closing(self):
         return "close" in self.asked
@@ -65,6 +72,27 @@ def test_what_is_held_is_what_it_was_when_it_was_written():
 
 def test_what_is_held_leaves_before_the_end():
     assert told(write(b"head"), lambda corked: corked.close()) == ([b"head", "close"], [b"head", "close"])
+
+
+def test_an_answer_of_the_server_leaves_as_one():
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    async def main():
+        config = uvicorn.Config(app, interface="asgi3", lifespan="off", log_config=None)
+        config.load()
+        inner = Recorded()
+        protocol = CorkedProtocol(config=config, server_state=ServerState(), app_state={})
+        protocol.connection_made(inner)
+        protocol.data_received(b"GET / HTTP/1.1\r\nhost: here\r\n\r\n")
+        await settle()
+        (answer,) = inner.asked
+        assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert answer.endswith(b"\r\n\r\nok")
+        protocol.connection_lost(None)
+
+    asyncio.run(main())
 
 
 def test_what_else_it_is_asked_the_transport_answers():

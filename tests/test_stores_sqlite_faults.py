@@ -155,6 +155,27 @@ def test_another_process_may_write_the_same_file(path):
     asyncio.run(main())
 
 
+def test_a_lock_held_by_another_process_is_waited_for_once(path):
+    async def main():
+        async with opened(path) as world:
+            connection = await world.connect()
+            other = apsw.Connection(str(path))
+            other.execute("BEGIN IMMEDIATE")
+            waits = []
+
+            def give_up(tries):
+                waits.append(tries)
+                return False
+
+            world.store._writer._db.set_busy_handler(give_up)
+            with pytest.raises(StoreUnavailableError):
+                await world.store.append_deliveries([new_delivery(connection.id, "evt")])
+            assert waits == [0]
+            other.close()
+
+    asyncio.run(main())
+
+
 def test_a_lock_held_by_another_process_is_a_passing_fault(path, monkeypatch):
     monkeypatch.setattr(database, "BUSY_TIMEOUT_MILLISECONDS", 1)
 

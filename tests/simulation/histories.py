@@ -10,7 +10,9 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from unittest.mock import patch
 
+from headwater.testing import provider_webhook
 from headwater.testing.simulation import Simulation
 from headwater.testing.virtual import EndlessError, VirtualLoop, run_virtual
 
@@ -42,16 +44,20 @@ def tell(
     history: Callable[[Simulation], Awaitable[None]],
     *,
     made: Callable[[VirtualLoop, Path], Simulation],
-    whole: bool = True,
+    retry_seconds: tuple[float, ...],
+    on_line: Callable[[str], object] | None,
+    whole: bool,
 ) -> Told:
-    """Run the history of `told.seed` on what `made` makes of a loop and a folder; unless it is wanted `whole`, it stops
-    where the first promise is broken.
+    """Run the history of `told.seed` on what `made` makes of a loop and a folder, its providers' webhooks tried again
+    after `retry_seconds`; unless it is wanted `whole`, it stops where the first promise is broken.
     """
     started = time.perf_counter()
     parent = SHARED_MEMORY if SHARED_MEMORY.is_dir() else None
 
     async def main(loop: VirtualLoop) -> None:
         simulation = made(loop, Path(folder))
+        if on_line:
+            simulation.history.on_line = on_line
         broken = asyncio.Event()
         if not whole:
             simulation.history.on_violation = broken.set
@@ -68,7 +74,10 @@ def tell(
             simulation.release()
 
     try:
-        with tempfile.TemporaryDirectory(prefix="headwater-simulation-", dir=parent) as folder:
+        with (
+            patch.object(provider_webhook, "RETRY_SECONDS", retry_seconds),
+            tempfile.TemporaryDirectory(prefix="headwater-simulation-", dir=parent) as folder,
+        ):
             run_virtual(main, chance=random.Random(f"loop {told.seed}"), shuffled=told.seed % 2 == 0)
     except EndlessError as error:
         told.violations.append(f"{told.virtual_seconds:.3f} s: 7: the history does not end: {error}")

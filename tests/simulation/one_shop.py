@@ -1,4 +1,4 @@
-"""Brief histories of an installation with one account of a small shop: half a minute of faults, then recovery.
+"""Brief histories of an installation with one account of a small shop: twenty seconds of faults, then recovery.
 
 A schedule of steps that is rare needs many histories, so that these are cheap; the long ones are `two_accounts.py`'s.
 
@@ -214,15 +214,12 @@ def simulate(seed: int, *, plan: Plan = PLAN, on_line=None, whole: bool = True) 
             loop, folder, seed=seed, plan=plan, roles=ROLES, keeps_connections=True,
             load=lambda: [faulty(chance, lambda: simulation.killer.store_fails > 0)],
         )  # fmt: skip
-        if on_line:
-            simulation.history.on_line = on_line
         return simulation
 
-    usual, provider_webhook.RETRY_SECONDS = provider_webhook.RETRY_SECONDS, RETRY_SECONDS
-    try:
-        return tell(told, lambda simulation: history(simulation, told), made=made, whole=whole)
-    finally:
-        provider_webhook.RETRY_SECONDS = usual
+    return tell(
+        told, lambda simulation: history(simulation, told),
+        made=made, retry_seconds=RETRY_SECONDS, on_line=on_line, whole=whole,
+    )  # fmt: skip
 
 
 def total(seeds: range) -> tuple[Counter[str], list[str]]:

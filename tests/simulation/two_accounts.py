@@ -222,16 +222,12 @@ def simulate(seed: int, *, plan: Plan | None = None, on_line=None, whole: bool =
     handler = Handler(seed)
 
     def made(loop: VirtualLoop, folder: Path) -> Simulation:
-        simulation = Simulation(loop, folder, seed=seed, load=lambda: projects(handler), plan=plan)
-        if on_line:
-            simulation.history.on_line = on_line
-        return simulation
+        return Simulation(loop, folder, seed=seed, load=lambda: projects(handler), plan=plan)
 
-    usual, provider_webhook.RETRY_SECONDS = provider_webhook.RETRY_SECONDS, RETRY_SECONDS
-    try:
-        return tell(told, lambda simulation: history(simulation, told, handler), made=made, whole=whole)
-    finally:
-        provider_webhook.RETRY_SECONDS = usual
+    return tell(
+        told, lambda simulation: history(simulation, told, handler),
+        made=made, retry_seconds=RETRY_SECONDS, on_line=on_line, whole=whole,
+    )  # fmt: skip
 
 
 def main() -> int:

@@ -192,12 +192,14 @@ class Writer:
     def _transact(self, batch: Sequence[Operation]) -> None:
         db = self._db
         kinds = {id(operation.kind): operation.kind for operation in batch}.values()
+        db.execute("BEGIN IMMEDIATE")  # a lock that is held elsewhere is waited for once
         try:
             _perform(db, batch, together=True)
         except Exception as error:
             if is_fatal(error):
                 raise
             self._roll_back()
+            db.execute("BEGIN IMMEDIATE")
             _perform(db, batch, together=False)
         for kind in kinds:
             if kind.before_commit:
@@ -218,7 +220,6 @@ class Writer:
 
 
 def _perform(db: apsw.Connection, batch: Sequence[Operation], *, together: bool) -> None:
-    db.execute("BEGIN IMMEDIATE")
     for kind, neighbours in groupby(batch, key=lambda operation: operation.kind):
         operations = list(neighbours)
         works = [operation.work for operation in operations]
