@@ -66,6 +66,8 @@ NAMES = {
     "postgres": tuple(sorted(name for name in failpoint.NAMES if not name.startswith(("copy.", "oauth.")))),
 }
 NAMES["sqlite"] = (*NAMES["postgres"], *COPY)
+# Below those that the kernel gives to connections: one of them would keep the port of a child that is away.
+PORTS = iter(random.sample(range(20_000, 30_000), 10_000))
 
 
 @dataclass
@@ -315,11 +317,12 @@ class Rig:
 
 
 def free_port() -> int:
-    """A port of loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+    """A port of loopback that nobody listens on, another one each time."""
+    for port in PORTS:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("every port is taken")
 
 
 @contextlib.asynccontextmanager
