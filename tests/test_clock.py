@@ -47,6 +47,26 @@ def test_sleepers_wake_each_at_their_own_instant():
     asyncio.run(main())
 
 
+class SteppedClock(FakeClock):
+    """One that is put back by its machine, which leaves the steady clock as it is."""
+
+    stepped = timedelta(0)
+
+    def now(self):
+        return super().now() + self.stepped
+
+
+def test_a_shared_clock_goes_on_when_that_of_its_machine_is_put_right():
+    own = SteppedClock()
+    shared = SharedClock(own)
+    shared.set_right(7200.0)
+    before = shared.now()
+    own.stepped = timedelta(hours=-2)
+    assert shared.now() == before
+    shared.set_right(0.0)
+    assert shared.now() == before == own.now()
+
+
 def test_a_shared_clock_is_right_on_a_machine_that_is_wrong():
     own = FakeClock()
     shared = SharedClock(own)

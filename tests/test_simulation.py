@@ -45,6 +45,31 @@ def test_a_clock_that_was_hours_ahead_and_is_put_right_holds_no_stream_up(seed):
     assert not told.violations, str(told)
 
 
+def test_what_waits_for_a_clock_that_was_put_right_between_two_processes_is_due_at_once():
+    # A delivery was received by a clock that was ahead by as much as a signature allows; nobody saw it step back.
+    async def history(simulation, told):
+        shop = one_shop.opened(simulation, told.seed)
+        simulation.clock.offset_seconds = 290.0
+        simulation.killer.aim_at("dispatch.claimed", 1)
+        tasks = [asyncio.create_task(shop.live()), asyncio.create_task(shop.send())]
+        serving = asyncio.create_task(simulation.serve())
+        while not simulation.kills:
+            await asyncio.sleep(0.01)
+        simulation.clock.offset_seconds = 0.0
+        tasks[0].cancel()
+        await simulation.settle(lambda: shop.webhooks.waiting)
+        told.records = shop.compare(simulation.auditor.records(), simulation.history.violated)
+        tasks[1].cancel()
+        await simulation.close()
+        await serving
+
+    plan = Plan(killed=0.0, liveness_seconds=150.0)
+    told = one_shop.simulate(1, plan=plan, history=history)
+    assert not told.violations, str(told)
+    assert told.kills == {"dispatch.claimed": 1}
+    assert told.records >= one_shop.CUSTOMERS
+
+
 def test_one_seed_is_one_history_whatever_the_interpreter():
     script = Path(two_accounts.__file__)
     told = [

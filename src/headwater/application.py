@@ -17,7 +17,7 @@ from typing import Any
 
 from starlette.applications import Starlette
 
-from headwater import metrics
+from headwater import alerter, dispatch, metrics
 from headwater.acts.act import Desk
 from headwater.alerter import Alerter, Channels
 from headwater.api import routes as api
@@ -46,6 +46,7 @@ from headwater.transport import TransportRequest
 
 LOOK_SECONDS = 2.0  # between two looks for what was activated by another process
 CLOCK_BACK_SECONDS = 5.0  # a smaller step back delays a tick by no more
+LEASE_SECONDS_LONGEST = max(LEASE_SECONDS, dispatch.CLAIM_SECONDS, alerter.CLAIM_SECONDS)
 PURGE_SECONDS = 3600.0  # between two looks for what is older than its retention
 PURGE_FIRST_SECONDS = 60.0  # not at once: a start has enough to do
 STORE_LOOK_SECONDS = 0.5
@@ -306,25 +307,36 @@ class Application:
                 logger.warning("Whether something was deployed is not known: %s", error)
 
     async def _follow_clock(self) -> None:
-        """Bring the ticks back that were set by a clock which was ahead, once it is put right."""
-        clock, is_behind = self.platform.clock, False
+        """Let nothing wait for an instant of a clock that was ahead, once it is put right, now or before this start."""
+        clock = self.platform.clock
         wall, steady = clock.now(), clock.monotonic()
+        back: float | None = None  # seconds, not known yet
         while True:
+            try:
+                back = await self._dated_ahead_seconds() if back is None else back
+                if back >= CLOCK_BACK_SECONDS:
+                    logger.warning("The clock is %.0f s behind what it was; what it had put off is due now.", back)
+                    await self._bring_back()
+                back = 0.0
+            except StoreUnavailableError as error:
+                logger.warning("What a clock that was ahead has put off is not due yet: %s", error)
             await clock.sleep(LOOK_SECONDS)
-            back = clock.monotonic() - steady - (clock.now() - wall).total_seconds()
+            stepped = clock.monotonic() - steady - (clock.now() - wall).total_seconds()
             wall, steady = clock.now(), clock.monotonic()
-            if back >= CLOCK_BACK_SECONDS:
-                logger.warning("The clock was put back by %.0f s; the next ticks are reckoned anew.", back)
-                is_behind = True
-            if is_behind:
-                try:
-                    for project in list(self.platform.projects.values()):
-                        await self.platform.declare(project)
-                except StoreUnavailableError as error:
-                    logger.warning("The next ticks could not be reckoned anew: %s", error)
-                else:
-                    is_behind = False
-                    self.wake()
+            back = None if back is None else back + stepped
+
+    async def _dated_ahead_seconds(self) -> float:
+        at = self.platform.clock.now()
+        states = await self.platform.store.streams(at=at)
+        dates = [date for one in states for date in (one.last_attempt_at, one.last_delivery_at) if date is not None]
+        return max(((date - at).total_seconds() for date in dates), default=0.0)
+
+    async def _bring_back(self) -> None:
+        platform = self.platform
+        await platform.store.bring_back(platform.clock.now(), lease_seconds=LEASE_SECONDS_LONGEST)
+        for project in list(platform.projects.values()):
+            await platform.declare(project)
+        self.wake()
 
     async def _purge(self) -> None:
         clock, retention = self.platform.clock, timedelta(days=self.platform.config.retention_days)

@@ -68,25 +68,29 @@ class SystemClock:
 
 
 class SharedClock:
-    """The time of a database that many machines share, told by this machine's clock and how far that one is off.
+    """The time of a database that many machines share, told by this machine's steady clock.
 
-    So a machine whose clock is wrong decides nothing wrongly. What differs by less than `OFFSET_SECONDS_MIN` is the way
-    there and back, and is left as it is.
+    So a machine whose clock is wrong, or is put right meanwhile, decides nothing wrongly. What differs by less than
+    `OFFSET_SECONDS_MIN` from what was learned before is the way there and back, and is left as it is.
     """
 
     def __init__(self, own: Clock) -> None:
         self._own = own
-        self._offset = timedelta(0)
+        self._zero = self._own_zero()
 
     def set_right(self, offset_seconds: float) -> None:
         """Learn how far the machine's own clock is ahead of the database's."""
-        found = timedelta(seconds=offset_seconds)
-        if abs(found - self._offset).total_seconds() >= OFFSET_SECONDS_MIN:
-            self._offset = found
+        found = self._own_zero() - timedelta(seconds=offset_seconds)
+        if abs(found - self._zero).total_seconds() >= OFFSET_SECONDS_MIN:
+            self._zero = found
 
     def now(self) -> datetime:
         """See `Clock`."""
-        return self._own.now() - self._offset
+        return self._zero + timedelta(seconds=self._own.monotonic())
+
+    def _own_zero(self) -> datetime:
+        """When the machine's steady clock was at zero, by its other one."""
+        return self._own.now() - timedelta(seconds=self._own.monotonic())
 
     def monotonic(self) -> float:
         """See `Clock`."""

@@ -309,6 +309,7 @@ class Dispatcher:
             await self._pause(claim.connection_id, failure.message)
             await self._put_off(claim, failure.code, failure.message, log=log)
         elif failure.next is Next.RETRY and claim.attempt < self._attempts_max:
+            failpoint("dispatch.before_retry")
             delay = BACKOFF.delay_seconds(
                 claim.attempt, random=self._clock.random(), retry_after_seconds=failure.retry_after_seconds
             )

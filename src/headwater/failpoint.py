@@ -19,6 +19,7 @@ NAMES = frozenset(
         "dispatch.claimed",
         "dispatch.before_commit",
         "dispatch.after_commit",
+        "dispatch.before_retry",
         "run.started",
         "page.fetched",
         "page.before_records",

@@ -175,6 +175,15 @@ class RunStore(Protocol):
         """
         ...
 
+    async def bring_back(self, at: datetime, *, lease_seconds: float) -> None:
+        """Let nothing wait any more for an instant that was set by a clock which was ahead until `at`.
+
+        What was put off is due at once (runs, deliveries, the messages of alerts), a provider that asked for silence is
+        asked again, and no lease or claim ends later than `lease_seconds`, the longest there is, from `at`. What was
+        rightly put off comes early once, too: nobody can tell it from the other.
+        """
+        ...
+
     async def trigger_run(
         self,
         stream_id: int,

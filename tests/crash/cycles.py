@@ -52,6 +52,12 @@ ROOT = Path(__file__).parent.parent.parent
 PROJECT = ROOT / "connectors" / "stripe"
 HEADWATER = str(Path(sys.executable).parent / "headwater")
 VERSION = 'version="0.1.0"'  # in the manifest
+IMPORT = "from headwater import WebhookRequest"  # in the webhook route
+ROUTE = "async def post(request: WebhookRequest) -> None:\n"
+PASSING_FAULT = """\
+    if request.attempt == 1 and request.delivery_id % 10 == 0:
+        raise errors.ProviderError("What the handler needs is not there at the moment.")
+"""
 MICROSECONDS_MAX = 2**63 - 1
 SECRET = "whsec_crash"
 CYCLE_SECONDS_MAX = 6.0  # a cycle whose failpoint is not passed by then is killed wherever it is
@@ -112,7 +118,8 @@ class Rig:
 
     async def install(self, api_port: int) -> None:
         """One Stripe connection, and its webhook URL registered at the provider."""
-        (self.folder / "headwater.toml").write_text(f'projects = ["{PROJECT}"]\nport = {self.port}\n')
+        project = self.connector("stripe", 0)
+        (self.folder / "headwater.toml").write_text(f'projects = ["{project}"]\nport = {self.port}\n')
         words = ["connections", "add", "stripe", "--key", "acme", "--set", f"api_base=http://127.0.0.1:{api_port}"]
         for name, secret in (("api_key", API_KEY), ("webhook_secret", SECRET)):
             (self.folder / name).write_text(secret)
@@ -174,7 +181,7 @@ class Rig:
         elif name.startswith("replay."):
             words = ["deliveries", "replay", "--state", "done", "--yes"]
         else:
-            words = ["deploy", str(self.another_version(number))]
+            words = ["deploy", str(self.connector("deploy", number))]
         await self.killed(name, *words, failpoint=name, database=address)
         if name.startswith("deploy."):
             await self.succeeds(*words)
@@ -211,15 +218,14 @@ class Rig:
         if code != 0:
             self.figures.problems.append(f"cycle {self.figures.cycles}: `{words[0]}`, given again, ended with {code}")
 
-    def another_version(self, number: int) -> Path:
-        """The connector with another version in its manifest, which makes it another bundle."""
-        folder = self.folder / "deploy"
+    def connector(self, name: str, number: int) -> Path:
+        """The connector in a folder of that name, as another version, whose route fails in passing now and then."""
+        folder = self.folder / name
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(PROJECT, folder, ignore=shutil.ignore_patterns("__pycache__", "tests"))
-        manifest = folder / "connector.py"
-        text = manifest.read_text()
-        assert text.count(VERSION) == 1
-        manifest.write_text(text.replace(VERSION, f'version="0.1.{number}"'))
+        edit(folder / "connector.py", VERSION, f'version="0.1.{number}"')
+        edit(folder / "src/api/webhooks/stripe.py", IMPORT, f"{IMPORT}, errors")
+        edit(folder / "src/api/webhooks/stripe.py", ROUTE, ROUTE + PASSING_FAULT)
         return folder
 
     async def settle(self) -> None:
@@ -314,6 +320,13 @@ class Rig:
         names = sorted(map(str, what))
         if names:
             self.figures.problems.append(f"{len(names)} {words}: {', '.join(names[:3])}")
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    """Put `new` for `old`, which a file has once."""
+    text = path.read_text()
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, new))
 
 
 def free_port() -> int:

@@ -179,13 +179,19 @@ def installed() -> tuple[bytes, str]:
         return file.read_bytes(), url
 
 
-async def history(simulation: Simulation, told: Told) -> None:
-    """Trouble, recovery, comparison, replay."""
-    shop = Shop(simulation, told.seed)
+def opened(simulation: Simulation, seed: int) -> Shop:
+    """The shop of an installation to which nothing has happened yet."""
+    shop = Shop(simulation, seed)
     file, url = installed()
     simulation.config.database.write_bytes(file)
     simulation.watch()
     shop.webhooks.register(url, secret=SECRETS["webhook_secret"])
+    return shop
+
+
+async def history(simulation: Simulation, told: Told) -> None:
+    """Trouble, recovery, comparison, replay."""
+    shop = opened(simulation, told.seed)
     shop.webhooks.faults = WEBHOOK_FAULTS
     tasks = [asyncio.create_task(shop.live()), asyncio.create_task(shop.send())]
     serving = asyncio.create_task(simulation.serve())
@@ -203,7 +209,7 @@ async def history(simulation: Simulation, told: Told) -> None:
     await serving
 
 
-def simulate(seed: int, *, plan: Plan = PLAN, on_line=None, whole: bool = True) -> Told:
+def simulate(seed: int, *, plan: Plan = PLAN, history=history, on_line=None, whole: bool = True) -> Told:
     """The history of a seed; unless it is wanted `whole`, it stops where the first promise is broken."""
     told = Told(seed=seed, replay=f"make nightly-schedules SEED={seed}")
     chance = random.Random(f"handler {seed}")

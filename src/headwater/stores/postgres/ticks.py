@@ -116,6 +116,17 @@ async def readmit(db: Connection, at: datetime) -> int:
     return await execute(db, _sql["readmit"], at=to_micros(at))
 
 
+async def bring_back(db: Connection, at: datetime, *, lease_seconds: float) -> None:
+    """See `RunStore.bring_back`."""
+    now, until = to_micros(at), to_micros(at + timedelta(seconds=lease_seconds))
+    await hold_all(db)
+    await execute(db, _sql["bring_back_runs"], at=now)
+    await execute(db, _sql["bring_back_leases"], lease_until=until)
+    await execute(db, _sql["bring_back_streams"], at=now)
+    await execute(db, _sql["bring_back_deliveries"], at=now, lease_until=until)
+    await execute(db, _sql["bring_back_notifications"], at=now, lease_until=until)
+
+
 async def admit_run(db: Connection, run_id: int, *, at: datetime, lease_seconds: float) -> RunRef:
     """See `RunStore.admit_run`."""
     if not await hold_run(db, run_id):

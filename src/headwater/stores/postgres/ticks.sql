@@ -42,6 +42,30 @@ UPDATE runs SET state = 'scheduled', due_at = %(at)s, lease_until = NULL WHERE s
 -- Every claimed delivery may be claimed anew; whoever held it is fenced by the next claim's epoch.
 UPDATE deliveries SET lease_until = NULL WHERE state = 'pending' AND lease_until IS NOT NULL;
 
+-- name: bring_back_runs
+-- Runs that wait for an instant of a clock which was ahead are due now.
+UPDATE runs SET due_at = %(at)s WHERE state IN ('scheduled', 'retrying') AND due_at > %(at)s;
+
+-- name: bring_back_leases
+-- No lease ends later than one that begins now.
+UPDATE runs SET lease_until = %(lease_until)s WHERE state = 'running' AND lease_until > %(lease_until)s;
+
+-- name: bring_back_streams
+-- No silence holds that a provider asked of such a clock.
+UPDATE streams SET blocked_until = NULL WHERE blocked_until > %(at)s;
+
+-- name: bring_back_deliveries
+-- Deliveries that wait are due now, and no claim ends later than one of now.
+UPDATE deliveries SET due_at = least(due_at, %(at)s),
+    lease_until = CASE WHEN lease_until > %(lease_until)s THEN %(lease_until)s ELSE lease_until END
+WHERE state = 'pending' AND (due_at > %(at)s OR lease_until > %(lease_until)s);
+
+-- name: bring_back_notifications
+-- Messages that wait are due now, and no claim ends later than one of now.
+UPDATE notifications SET due_at = least(due_at, %(at)s),
+    lease_until = CASE WHEN lease_until > %(lease_until)s THEN %(lease_until)s ELSE lease_until END
+WHERE sent_at IS NULL AND given_up_at IS NULL AND (due_at > %(at)s OR lease_until > %(lease_until)s);
+
 -- name: due_streams
 -- The streams whose tick has come, and whether their run before is still under way.
 SELECT s.id, s.connection_id, s.schedule, s.timezone, s.next_tick_at, r.id IS NOT NULL AS is_running

@@ -142,6 +142,7 @@ class SQLiteStore:
 
     tick = _writes(ticks.tick, _TICK)
     readmit = _writes(ticks.readmit)
+    bring_back = _writes(ticks.bring_back)
     admit_run = _writes(ticks.admit_run)
     trigger_run = _writes(runs.trigger_run)
     begin_run = _writes(runs.begin_run)

@@ -54,6 +54,16 @@ def readmit(db: apsw.Connection, at: datetime) -> int:
     return execute(db, _sql["readmit"], at=to_micros(at))
 
 
+def bring_back(db: apsw.Connection, at: datetime, *, lease_seconds: float) -> None:
+    """See `RunStore.bring_back`."""
+    now, until = to_micros(at), to_micros(at + timedelta(seconds=lease_seconds))
+    execute(db, _sql["bring_back_runs"], at=now)
+    execute(db, _sql["bring_back_leases"], lease_until=until)
+    execute(db, _sql["bring_back_streams"], at=now)
+    execute(db, _sql["bring_back_deliveries"], at=now, lease_until=until)
+    execute(db, _sql["bring_back_notifications"], at=now, lease_until=until)
+
+
 def admit_run(db: apsw.Connection, run_id: int, *, at: datetime, lease_seconds: float) -> RunRef:
     """See `RunStore.admit_run`."""
     state = value(db, "SELECT state FROM runs WHERE id = :run_id", run_id=run_id)

@@ -11,6 +11,28 @@ UPDATE runs SET state = 'scheduled', due_at = :at, lease_until = NULL WHERE stat
 -- Every claimed delivery may be claimed anew; whoever held it is fenced by the next claim's epoch.
 UPDATE deliveries SET lease_until = NULL WHERE state = 'pending' AND lease_until IS NOT NULL;
 
+-- name: bring_back_runs
+-- Runs that wait for an instant of a clock which was ahead are due now.
+UPDATE runs SET due_at = :at WHERE state IN ('scheduled', 'retrying') AND due_at > :at;
+
+-- name: bring_back_leases
+-- No lease ends later than one that begins now.
+UPDATE runs SET lease_until = :lease_until WHERE state = 'running' AND lease_until > :lease_until;
+
+-- name: bring_back_streams
+-- No silence holds that a provider asked of such a clock.
+UPDATE streams SET blocked_until = NULL WHERE blocked_until > :at;
+
+-- name: bring_back_deliveries
+-- Deliveries that wait are due now, and no claim ends later than one of now.
+UPDATE deliveries SET due_at = min(due_at, :at), lease_until = min(lease_until, :lease_until)
+WHERE state = 'pending' AND (due_at > :at OR lease_until > :lease_until);
+
+-- name: bring_back_notifications
+-- Messages that wait are due now, and no claim ends later than one of now.
+UPDATE notifications SET due_at = min(due_at, :at), lease_until = min(lease_until, :lease_until)
+WHERE sent_at IS NULL AND given_up_at IS NULL AND (due_at > :at OR lease_until > :lease_until);
+
 -- name: due_streams
 -- The streams whose tick has come, and whether their run before is still under way.
 SELECT json_group_array(json_array(id, connection_id, schedule, timezone, next_tick_at, is_running)) FROM (

@@ -90,6 +90,20 @@ async def what_ended_long_ago_is_forgotten(world: World) -> None:
     assert await world.store.notifications(limit=10) == []
 
 
+async def messages_that_a_clock_ahead_put_off_are_brought_back(world: World) -> None:
+    """Those that wait and those that were claimed; what was sent stays sent."""
+    for _ in range(3):
+        await world.store.add_notification(Message(target="webhook", body="{}"), at=at(7200))
+    failed, held, sent = await world.store.claim_notifications(at=at(7200), lease_seconds=10, limit=3)
+    await world.store.finish_notification(failed.id, at=at(7201), error="503", due_at=at(7300))
+    await world.store.finish_notification(sent.id, at=at(7201), error=None, due_at=None)
+    await world.store.bring_back(at(10), lease_seconds=10)
+    claims = [
+        await world.store.claim_notifications(at=at(seconds), lease_seconds=99, limit=3) for seconds in (10, 19, 20)
+    ]
+    assert [[one.id for one in claimed] for claimed in claims] == [[failed.id], [], [held.id]]
+
+
 async def a_message_is_claimed_retried_sent_or_given_up(world: World) -> None:
     """By one node at a time; a claim that lapses is another's."""
     first = await world.store.add_notification(Message(target="webhook", body="{}"), at=at(0))

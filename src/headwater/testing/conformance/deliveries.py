@@ -11,7 +11,17 @@ from headwater.errors import FencedError, NotFoundError
 from headwater.intention import CommitResult, DeliveryFailure, StoredConnection
 from headwater.record import Outcome
 from headwater.testing.clock import START
-from headwater.testing.conformance.world import World, at, broken, declaration, done, emission, new_delivery, refused
+from headwater.testing.conformance.world import (
+    LEASE_SECONDS,
+    World,
+    at,
+    broken,
+    declaration,
+    done,
+    emission,
+    new_delivery,
+    refused,
+)
 
 
 def _failure(claim: ClaimedDelivery, **overrides: Any) -> DeliveryFailure:
@@ -105,6 +115,25 @@ async def readmitted_claims_may_be_taken_at_once(world: World) -> None:
     (after,) = await world.claim(at(1))
     assert (after.id, after.epoch) == (before.id, 2)
     await refused(FencedError, world.store.finish_delivery(done(before, emission("x", "x"))))
+
+
+async def deliveries_that_a_clock_ahead_put_off_are_brought_back(world: World) -> None:
+    """Those received, those to be tried again and those that were claimed; a claim that ends earlier is left."""
+    connection = await _receive(world)
+    await world.deliver(connection.id, "failed", "held", seconds=7200)
+    failed, held = await world.claim(at(7200))
+    await world.deliver(connection.id, "early", seconds=-60)
+    (early,) = await world.claim(at(-30))
+    await world.store.fail_delivery(_failure(failed, due_at=at(7300)))
+    await world.deliver(connection.id, "received", seconds=7200)
+    assert await world.claim(at(10)) == []
+    await world.store.bring_back(at(10), lease_seconds=LEASE_SECONDS)
+    claims = [await world.claim(at(seconds)) for seconds in (10, 30, 69, 70)]
+    assert [[claim.provider_id for claim in one] for one in claims] == [
+        ["failed", "received"], ["early"], [], ["failed", "held", "received"]
+    ]  # fmt: skip
+    await refused(FencedError, world.store.finish_delivery(done(held)))
+    await refused(FencedError, world.store.finish_delivery(done(early)))
 
 
 async def racing_claims_share_nothing(world: World) -> None:

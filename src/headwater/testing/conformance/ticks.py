@@ -195,6 +195,23 @@ async def a_run_that_a_clock_ahead_has_made_is_due_once_it_is_put_right(world: W
     assert (await world.state()).running_run_id == ref.run_id, "what runs is left to run"
 
 
+async def what_a_clock_ahead_put_off_is_brought_back(world: World) -> None:
+    """A retry and a silence end at once, and a lease as if it began now; what is due earlier stays as it is."""
+    connection = await world.connect(streams=("a", "b", "c", "d"), due=at(7200))
+    first, second, third, fourth = (await world.tick(at(7200))).admitted
+    await world.end(first, RunState.RETRYING, now=at(7201), due_at=at(7300), error_code="retry.provider", error="503")
+    await world.end(second, RunState.FAILED, now=at(7201), blocked_until=at(9999), error_code="retry.rate", error="429")
+    await world.store.extend_lease(fourth, at=at(-20), lease_seconds=LEASE_SECONDS)
+    await world.store.bring_back(at(10), lease_seconds=LEASE_SECONDS)
+    states = {state.stream: state for state in await world.store.streams(at=at(10))}
+    assert (states["a"].retry_at, states["b"].blocked_until) == (at(10), None)
+    ticks = [await world.tick(at(seconds)) for seconds in (10, 40, 69, 70)]
+    assert [[ref.run_id for ref in tick.admitted] for tick in ticks] == [
+        [first.run_id], [fourth.run_id], [], [first.run_id, third.run_id]
+    ]  # fmt: skip
+    assert connection.id == first.connection_id
+
+
 async def partitions_are_streams_of_their_own(world: World) -> None:
     """One row, one checkpoint, one run each."""
     connection = await world.connect()
