@@ -13,6 +13,7 @@ from headwater.canonical.schema import Canonical, from_json_schema, from_struct
 from headwater.clock import to_micros
 from headwater.context import Invocation, invoking
 from headwater.errors import EmissionError, InvalidPayloadError, OutsideRouteError
+from headwater.jsonvalue import content_hash
 
 FETCHED_AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -31,7 +32,7 @@ TYPES = {
         "ticket",
         {
             "type": "object",
-            "properties": {"id": {"type": "string"}, "seats": {"type": "integer"}},
+            "properties": {"id": {"type": ["string", "integer"]}, "seats": {"type": "integer"}},
             "required": ["id", "seats"],
             "additionalProperties": False,
         },
@@ -64,8 +65,10 @@ def emit(payload, **overrides):
 
 
 def test_outside_a_route_it_says_so():
-    with pytest.raises(OutsideRouteError, match=r"ingest\.canonical"):
+    with pytest.raises(OutsideRouteError, match=r"^`ingest\.canonical` is bound"):
         emit({"id": "p1", "weight": 1})
+    with pytest.raises(OutsideRouteError, match=r"^`ingest\.batch` is bound"):
+        batch([GOOD])
 
 
 def test_an_emission_is_collected_in_canonical_form():
@@ -139,13 +142,57 @@ def test_a_deletion_needs_no_payload_but_a_name():
     with invocation():
         emission = emit({}, source_id="p1", deleted=True)
         assert (emission.source_id, emission.payload, emission.deleted) == ("p1", b"{}", True)
-        with pytest.raises(InvalidPayloadError, match="source_id"):
+        for named in ({"id": "p1"}, b'{"id":"p1"}', Parcel(id="p1", weight=1)):
+            assert emit(named, deleted=True).source_id == "p1"
+        assert emit(b"no JSON: it is not looked at", source_id="p1", deleted=True).source_id == "p1"
+        with pytest.raises(InvalidPayloadError) as raised:
             emit({}, deleted=True)
+    assert "parcel (no id) of stream parcels: The payload has no `id`; give `source_id`." in str(raised.value)
 
 
-def test_an_integer_id_is_named_by_its_digits():
+def test_an_integer_id_is_named_by_its_digits_and_no_other_value_is():
     with invocation():
-        assert emit({"weight": 1, "id": "7"}, source_id=None).source_id == "7"
+        assert emit({"seats": 1, "id": 7}, type="ticket").source_id == "7"
+        assert emit({"weight": 1, "id": "p1"}, source_id=8).source_id == "8"
+        assert emit({"id": 9}, type="ticket", deleted=True).source_id == "9"
+        for odd in (True, 7.0, ["7"]):
+            with pytest.raises(InvalidPayloadError, match=r"has no `id`"):
+                emit({"id": odd}, type="ticket", deleted=True)
+
+
+def test_a_name_a_key_and_a_payload_may_be_as_long_as_their_limits_and_no_longer(monkeypatch):
+    names, keys = ingest.SOURCE_ID_CHARACTERS_MAX, ingest.IDEMPOTENCY_KEY_CHARACTERS_MAX
+    with invocation() as bound:
+        for count in (1, names):
+            assert emit(GOOD, source_id="p" * count).source_id == "p" * count
+        for count in (1, keys):
+            assert emit(GOOD, idempotency_key="k" * count).key is not None
+        for identity in ("", "p" * (names + 1)):
+            with pytest.raises(InvalidPayloadError, match=f"The source id must have 1 to {names} characters"):
+                emit({"id": identity, "weight": 1})
+        for count in (0, keys + 1):
+            with pytest.raises(InvalidPayloadError, match=f"The idempotency key must have 1 to {keys} characters"):
+                emit(GOOD, idempotency_key="k" * count)
+        size = len(emit(GOOD).payload)
+        monkeypatch.setattr(ingest, "PAYLOAD_BYTES_MAX", size)
+        emit(GOOD)
+        monkeypatch.setattr(ingest, "PAYLOAD_BYTES_MAX", size - 1)
+        with pytest.raises(InvalidPayloadError, match=f"The payload is {size} bytes, more than {size - 1}"):
+            emit(GOOD)
+    assert len(bound.emissions) == 6
+
+
+def test_an_unknown_type_is_named():
+    with invocation(), pytest.raises(EmissionError) as raised:
+        emit(GOOD, type="parsel")
+    assert str(raised.value).startswith("There is no canonical type `parsel`.")
+
+
+def test_a_released_record_is_written_unless_it_is_to_be_deleted():
+    released = ingest.prepare(
+        TYPES["parcel"], GOOD, connector_key="post", stream="parcels", idempotency_key="k", source_id=None, as_of=1
+    )
+    assert (released.deleted, released.payload) == (False, b'{"id":"p1","weight":1}')
 
 
 def batch(payloads, **overrides):
@@ -154,6 +201,25 @@ def batch(payloads, **overrides):
 
 
 GOOD, BAD = {"id": "p1", "weight": 1}, {"id": "p2", "weight": "heavy"}
+
+
+def test_a_batch_asks_each_payload_for_its_name_its_key_and_its_instant():
+    later = datetime(2026, 1, 2, tzinfo=UTC)
+    with invocation() as bound:
+        asked = batch(
+            [GOOD, {"id": "p9", "weight": 9}],
+            source_id=lambda payload: f"name of {payload['id']}",
+            as_of=lambda payload: later if payload["id"] == "p9" else FETCHED_AT,
+        )
+        single = emit(GOOD, source_id="name of p1", idempotency_key="k:p1")
+        fixed, unsaid = batch([GOOD], as_of=later), batch([GOOD], idempotency_key=None)
+    assert [one.source_id for one in asked.emissions] == ["name of p1", "name of p9"]
+    assert [one.as_of for one in asked.emissions] == [to_micros(FETCHED_AT), to_micros(later)]
+    assert asked.emissions[0].key == single.key is not None
+    assert asked.emissions[1].key not in (None, single.key)
+    assert (fixed.emissions[0].as_of, unsaid.emissions[0].as_of) == (to_micros(later), to_micros(FETCHED_AT))
+    assert unsaid.emissions[0].key is None
+    assert len(bound.emissions) == 5
 
 
 def test_a_batch_stops_at_the_first_record_that_does_not_fit():
@@ -174,7 +240,21 @@ def test_a_batch_that_continues_quarantines_what_does_not_fit():
 def test_what_cannot_even_be_written_down_is_quarantined_by_its_repr():
     with invocation() as bound:
         batch([{"id": "p3", "weight": object()}], continue_on_error=True)
-    assert b"object" in bound.quarantined[0].payload
+    (set_aside,) = bound.quarantined
+    assert set_aside.payload.startswith(b'{"repr":"{')
+    assert b"object" in set_aside.payload
+
+
+def test_what_is_set_aside_is_kept_as_it_came_and_named_as_far_as_it_has_a_name():
+    bodies = [b'{"id": "p4", "weight": "heavy"}', b'{ "weight": 1 }', b"{ broken"]
+    with invocation() as bound:
+        batch(bodies, idempotency_key=None, continue_on_error=True)
+    assert [one.payload for one in bound.quarantined] == bodies
+    assert [one.source_id for one in bound.quarantined] == ["p4", None, None]
+    keys = [one.idempotency_key for one in bound.quarantined]
+    assert keys == ["post:parcel:p4", *(f"post:parcel:{content_hash(body).hex()}" for body in bodies[1:])]
+    assert bound.quarantined[0].reason.startswith("parcel p4 of stream parcels: ")
+    assert bound.quarantined[1].reason.startswith("parcel (no id) of stream parcels: ")
 
 
 def test_a_batch_may_take_each_instant_from_its_payload():
@@ -185,5 +265,8 @@ def test_a_batch_may_take_each_instant_from_its_payload():
 
 def test_a_page_has_a_limit(monkeypatch):
     monkeypatch.setattr(ingest, "PAGE_EMISSIONS_MAX", 2)
-    with invocation(), pytest.raises(EmissionError, match="more than 2"):
-        batch([GOOD, GOOD, GOOD])
+    with invocation():
+        batch([GOOD, GOOD])
+        with pytest.raises(EmissionError, match="more than 2 records") as raised:
+            emit(GOOD)
+    assert raised.value.hint == "Return a Page with has_more=True and emit the rest in the next one."

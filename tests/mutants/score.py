@@ -20,8 +20,13 @@ import tomllib
 from collections import Counter, defaultdict
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).parent.parent))
+
+from cluster_nodes import own_server
+
 ROOT = Path(__file__).parent.parent.parent
 BIN = Path(sys.executable).parent
+PROPERTY_EXAMPLES = 30  # of each property: a change is noticed soon, or not by these
 NOTICED = ("killed", "timeout", "caught by type check", "suspicious", "segfault")
 
 
@@ -53,7 +58,9 @@ def main() -> int:
     if unknown := set(chosen.modules) - set(known):
         options.error(f"{', '.join(sorted(unknown))} is not among {', '.join(known)}")
     started = time.monotonic()
-    mutmut("run", "--max-children", str(chosen.children), *(f"{module}.*" for module in chosen.modules))
+    with own_server() as server:  # one for all, where each would start its own
+        os.environ |= {"HEADWATER_TEST_POSTGRES": server.get_uri(), "PROPERTY_EXAMPLES": str(PROPERTY_EXAMPLES)}
+        mutmut("run", "--max-children", str(chosen.children), *(f"{module}.*" for module in chosen.modules))
     of_module: defaultdict[str, Counter[str]] = defaultdict(Counter)
     survivors = []
     for line in mutmut("results", "--all", "true").splitlines():
