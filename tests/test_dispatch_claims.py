@@ -313,10 +313,12 @@ def test_serving_that_is_cancelled_leaves_its_claims_to_lapse() -> None:
 
 def test_the_failpoints_of_dispatch_are_passed_in_their_order() -> None:
     passed: list[str] = []
-    names = ("dispatch.claimed", "dispatch.before_commit", "dispatch.after_commit")
+    names = ("dispatch.claimed", "dispatch.before_commit", "dispatch.after_commit", "dispatch.before_retry")
 
     async def post(request: WebhookRequest) -> None:
         passed.append("invoked")
+        if request.provider_id == "d2":
+            raise ProviderError("it is down")
 
     async def scenario(world: World) -> None:
         await world.receive("d1")
@@ -324,6 +326,10 @@ def test_the_failpoints_of_dispatch_are_passed_in_their_order() -> None:
             failpoint.arm(name, lambda name=name: passed.append(name))  # type: ignore[misc]
         await world.dispatcher.dispatch_batch()
         assert passed == [names[0], "invoked", names[1], names[2]]
+        passed.clear()
+        await world.receive("d2")
+        await world.dispatcher.dispatch_batch()
+        assert passed == [names[0], "invoked", names[3]]
 
     try:
         run(post, scenario)
