@@ -6,8 +6,9 @@ from datetime import timedelta
 
 import pytest
 
-from builders import AT, make_ref, make_stream
+from builders import AT, make_ref, make_stream, seeded_stream
 from headwater import failpoint as failpoints
+from headwater import ingest
 from headwater.context import current, log
 from headwater.errors import (
     CredentialsError,
@@ -314,10 +315,29 @@ def test_one_page_on_demand_leaves_the_checkpoint_where_it_is():
         assert (await scene.state()).cursor == "3"
         assert (await scene.run()).state is RunState.SUCCEEDED
         window = Window(AT, AT + timedelta(days=1))
-        await scene.runner.one_page(live, "customers", window=window)
-        assert (seen[-1].window, seen[-1].cursor) == (window, None)
+        page = await scene.runner.one_page(live, "customers", window=window)
+        assert (seen[-1].window, seen[-1].cursor, page.has_more) == (window, None, True)
+        assert (await scene.run()).pages == 1
 
     with_runner(body, listing(3, seen=seen))
+
+
+def test_one_page_on_demand_counts_what_came_late_as_unchanged():
+    async def post(request):
+        ingest.canonical(
+            "customer", {"id": "kept", "name": str(request.cursor)}, stream="customers",
+            idempotency_key=f"named {request.cursor}", as_of=AT + timedelta(days=0 if request.cursor else 1),
+        )  # fmt: skip
+        emit("same")
+        return Page()
+
+    async def body(scene):
+        await scene.poll()
+        page = await scene.runner.one_page(scene.connections.live, "customers", cursor="old")
+        assert (page.imported, page.unchanged, page.failed) == (0, 2, 0)
+        assert (await scene.run()).counts.stale == 1
+
+    with_runner(body, post)
 
 
 def test_one_page_on_demand_raises_what_the_page_raised_and_is_not_tried_again():
@@ -335,10 +355,25 @@ def test_one_page_on_demand_is_refused_while_a_run_is_under_way_or_the_stream_is
         live = scene.connections.live
         with pytest.raises(UsageError, match="is under way"):
             await scene.runner.one_page(live, "customers")
-        with pytest.raises(NotFoundError, match="Did you mean `customers`"):
+        with pytest.raises(NotFoundError) as unknown:
             await scene.runner.one_page(live, "custmers")
-        with pytest.raises(NotFoundError, match="with a partition `eu`"):
+        assert unknown.value.message == "The connection acme has no stream `custmers`."
+        assert unknown.value.hint == "did you mean `customers`?"
+        with pytest.raises(NotFoundError) as unknown:
             await scene.runner.one_page(live, "customers", partition="eu")
+        assert unknown.value.message == "The connection acme has no stream `customers` with a partition `eu`."
+        assert "customers" not in (unknown.value.hint or "")
+
+    with_runner(body, listing(1))
+
+
+def test_the_stream_of_another_connection_is_another():
+    async def body(scene):
+        catalog = scene.connections.live.project.connector
+        other = await seeded_stream(scene.store, scene.clock, catalog=catalog, connection="aaron")
+        assert [one.connection for one in await scene.store.streams(at=AT)] == ["aaron", "acme"]
+        await scene.runner.one_page(scene.connections.live, "customers")
+        assert {(await scene.run()).connection, other.key} == {"acme", "aaron"}
 
     with_runner(body, listing(1))
 
@@ -367,11 +402,14 @@ def test_a_dry_run_begins_at_the_checkpoint_and_stops_at_its_limit():
         (page,) = await dry(scene, pages_limit=1)
         assert (page.cursor, page.counts.created) == ("2", 2)
         before = await scene.store.runs()
-        (page,) = await dry(scene, pages_limit=1, window=Window(AT, AT + timedelta(days=1)))
+        window = Window(AT, AT + timedelta(days=1))
+        (page,) = await dry(scene, pages_limit=1, window=window)
         assert (page.cursor, page.counts.changed) == ("1", 0)
+        assert (seen[-1].window, seen[-1].cursor) == (window, None)
         assert await scene.store.runs() == before
 
-    with_runner(body, listing(3))
+    seen = []
+    with_runner(body, listing(3, seen=seen))
 
 
 def test_a_run_unknown_to_the_store_does_nothing():

@@ -5,10 +5,11 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from headwater.errors import (
-    StoreUnavailableError,
-)
-from headwater.run import RunState
+from builders import AT
+from headwater.context import current, log
+from headwater.errors import StoreUnavailableError
+from headwater.log_line import LogFilter
+from headwater.run import RequestLog, RunState
 from headwater.runtime import FINISH_ATTEMPTS_MAX
 from runs import listing, moved, soon, with_runner
 
@@ -51,7 +52,15 @@ def test_a_run_that_lost_its_stream_stops_quietly():
 
 
 def test_a_cancelled_run_ends_cancelled_and_keeps_its_committed_pages():
-    post, _, reached = held()
+    held_post, _, reached = held()
+
+    async def post(request):
+        asked = RequestLog(
+            at=AT, method="GET", url=f"https://x.test/{request.cursor}", status=200, milliseconds=1, retries=0
+        )
+        current("http").requests.append(asked)
+        log.info("page %s", request.cursor)
+        return await held_post(request)
 
     async def body(scene):
         async with waiting(scene, reached) as (_, task):
@@ -60,7 +69,11 @@ def test_a_cancelled_run_ends_cancelled_and_keeps_its_committed_pages():
                 await soon(task)
         run = await scene.run()
         assert (run.state, run.pages, run.error_code) == (RunState.CANCELLED, 1, "ended.cancelled")
+        assert run.error == "The run was cancelled."
         assert (await scene.state()).cursor == "1"
+        assert [one.url for one in await scene.store.requests(run.id)] == ["https://x.test/None", "https://x.test/1"]
+        lines = await scene.store.log_lines(LogFilter(run_id=run.id))
+        assert [line.message for line in reversed(lines)] == ["page None", "page 1"]
 
     with_runner(body, post)
 

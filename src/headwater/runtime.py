@@ -136,8 +136,7 @@ class Runner:
         at = self._clock.now()
         run_id = await self._store.trigger_run(state.id, at=at, window=window, pages_limit=1)
         ref = await self._store.admit_run(run_id, at=at, lease_seconds=self._lease_seconds)
-        ref = replace(ref, cursor=cursor, window=window, pages_limit=1)
-        outcome = await self._attempt(ref, on_demand=True, limit=limit)
+        outcome = await self._attempt(replace(ref, cursor=cursor), on_demand=True, limit=limit)
         if outcome.failure is not None:
             raise outcome.failure.error
         assert outcome.last_page is not None, "a run that did not fail has committed its page"
