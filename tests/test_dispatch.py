@@ -144,6 +144,7 @@ def test_a_passing_fault_is_tried_again_later(error: Exception | Response) -> No
         delivery = await world.only()
         assert (delivery.state, delivery.attempts) == (DeliveryState.PENDING, 1)
         assert delivery.error_code == "retry.provider"
+        assert delivery.traceback is not None or isinstance(error, Response | ProviderError)
         assert delivery.due_at is not None
         wait = delivery.due_at - world.clock.now()
         assert timedelta(0) < wait <= timedelta(seconds=BACKOFF.ceiling_seconds(1))
@@ -322,9 +323,13 @@ def test_a_connector_that_is_not_loaded_lets_its_deliveries_wait() -> None:
     async def scenario(world: World) -> None:
         await world.receive("d1")
         project = world.projects.pop("shop")
-        for _ in range(4):
+        for attempt in range(1, 5):
             assert await world.dispatcher.dispatch_batch() == 1
-            assert (await world.only()).state is DeliveryState.PENDING
+            delivery = await world.only()
+            assert delivery.state is DeliveryState.PENDING
+            assert delivery.due_at is not None
+            wait = (delivery.due_at - world.clock.now()).total_seconds()
+            assert 0 < wait <= BACKOFF.ceiling_seconds(attempt)
             await world.clock.advance(3600)
         world.projects["shop"] = project
         await world.dispatcher.dispatch_batch()

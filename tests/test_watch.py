@@ -2,10 +2,14 @@
 
 import asyncio
 
-from builders import make_stream
+import pytest
+
+from builders import AT, make_ref, make_stream
 from headwater.catalog import PAGE_SECONDS_MAX
-from headwater.errors import StoreUnavailableError
+from headwater.errors import ProviderError, StoreUnavailableError
 from headwater.run import LEASE_SECONDS, RunState
+from headwater.testing.clock import FakeClock, settle
+from headwater.watch import Watch
 from runs import listing, moved, soon, with_runner
 
 
@@ -140,3 +144,34 @@ def test_a_lost_lease_interrupts_a_long_page():
             assert (task.result().state, task.result().failure.code) == (None, "ended.fenced")
 
     with_runner(body, post)
+
+
+def test_a_lease_is_extended_at_a_third_of_it_unless_a_commit_has_just_done_so():
+    extended = []
+
+    class Leases:
+        async def extend_lease(self, ref, *, at, lease_seconds):
+            extended.append((ref.run_id, (at - AT).total_seconds(), lease_seconds))
+
+    async def main():
+        clock = FakeClock(AT)
+        watch = Watch(
+            make_ref(run_id=4), store=Leases(), clock=clock, lease_seconds=60.0, run_seconds_max=900.0,
+            page_seconds_max=100.0,
+        )  # fmt: skip
+        async with watch:
+            page = asyncio.ensure_future(watch.page(asyncio.sleep(3600)))
+            await settle()
+            await clock.advance(20)
+            assert extended == [(4, 20.0, 60.0)]
+            await clock.advance(19)
+            watch.renewed()
+            await clock.advance(41)
+            assert extended == [(4, 20.0, 60.0), (4, 60.0, 60.0), (4, 80.0, 60.0)]
+            await clock.advance(19)
+            assert not page.done()
+            await clock.advance(1)
+            with pytest.raises(ProviderError, match="One page took longer than 100 s"):
+                await page
+
+    asyncio.run(main())

@@ -132,6 +132,19 @@ async def a_cancelled_window_run_settles_its_backfill(world: World) -> None:
     over = await world.store.backfill(backfill.id)
     assert over is not None
     assert (over.state, over.windows["cancelled"]) == ("failed", 1)
+    (window,) = await world.store.windows(backfill.id)
+    assert (window.state, window.finished_at) == ("cancelled", at(3))
+
+
+async def a_window_whose_run_is_cancelled_is_given_up(world: World) -> None:
+    """As its worker tells it; one that is tried again later is under way."""
+    await world.connect()
+    backfill = await _backfill(world, 2)
+    given_up, retried = (await world.tick(at(0))).admitted
+    await world.end(given_up, RunState.CANCELLED, now=at(4))
+    await world.end(retried, RunState.RETRYING, now=at(5), due_at=at(9))
+    windows = await world.store.windows(backfill.id)
+    assert [(one.state, one.finished_at) for one in windows] == [("cancelled", at(4)), ("running", None)]
 
 
 async def window_runs_do_not_touch_the_live_streams_health(world: World) -> None:

@@ -182,6 +182,7 @@ async def a_cancelled_run_commits_nothing_more(world: World) -> None:
     assert run is not None
     assert (run.state, run.finished_at) == (RunState.CANCELLED, at(5))
     assert (state.running_run_id, state.consecutive_failures) == (None, 0)
+    assert (await world.admit()).epoch == ref.epoch + 2, "its epoch is nobody's, between the two"
 
 
 async def a_moved_checkpoint_fences_the_run_under_way(world: World) -> None:
