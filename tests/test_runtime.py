@@ -128,6 +128,30 @@ def test_a_rate_limit_silences_the_connection_for_as_long_as_the_provider_asked(
     with_runner(body, failing_at(0, RateLimitedError(retry_after_seconds=300)))
 
 
+def test_a_rate_limit_of_a_moment_silences_for_that_moment_and_the_run_waits_longer():
+    async def body(scene):
+        scene.clock.random = lambda: 1.0
+        outcome = await scene.poll()
+        at = scene.clock.now()
+        assert (await scene.state()).blocked_until == at + timedelta(seconds=2)
+        assert outcome.due_at == at + timedelta(seconds=RUN_BACKOFF.ceiling_seconds(1))
+
+    with_runner(body, failing_at(0, RateLimitedError(retry_after_seconds=2)))
+
+
+def test_standing_still_is_waited_for_longer_each_time():
+    async def body(scene):
+        scene.clock.random = lambda: 1.0
+        outcome, waits = await scene.poll(), []
+        while outcome.state is RunState.RETRYING:
+            waits.append((outcome.due_at - scene.clock.now()).total_seconds())
+            outcome = await scene.runner.carry_out(await scene.readmit(waits[-1]))
+        assert waits == [RUN_BACKOFF.ceiling_seconds(attempt) for attempt in range(1, RUN_ATTEMPTS_MAX)]
+        assert waits[1] > waits[0]
+
+    with_runner(body, failing_at(0, TimeoutError(), times=99))
+
+
 def test_what_needs_the_operator_pauses_the_connection_with_the_reason():
     async def body(scene):
         outcome = await scene.poll()
@@ -292,15 +316,18 @@ def test_the_failpoints_of_a_run_are_passed_in_order():
     passed = []
 
     async def body(scene):
-        for name in ("run.started", "page.fetched", "run.before_finish"):
+        for name in ("run.started", "page.fetched", "run.before_finish", "run.before_retry"):
             failpoints.arm(name, lambda name=name: passed.append(name))
         try:
             await scene.poll()
+            assert passed == ["run.started", "page.fetched", "run.before_retry"]
+            passed.clear()
+            await scene.runner.carry_out(await scene.readmit(10))
         finally:
             failpoints.disarm()
-        assert passed == ["run.started", "page.fetched", "page.fetched", "run.before_finish"]
+        assert passed == ["run.started", "page.fetched", "run.before_finish"]
 
-    with_runner(body, listing(2))
+    with_runner(body, failing_at(1, ProviderError(), pages=2))
 
 
 def test_one_page_on_demand_leaves_the_checkpoint_where_it_is():

@@ -7,7 +7,7 @@ import pytest
 
 from builders import AT
 from headwater.context import current, log
-from headwater.errors import StoreUnavailableError
+from headwater.errors import ProviderError, StoreUnavailableError
 from headwater.log_line import LogFilter
 from headwater.run import RequestLog, RunState
 from headwater.runtime import FINISH_ATTEMPTS_MAX
@@ -101,6 +101,7 @@ def test_a_drained_run_finishes_its_page_and_waits_again_without_a_failure():
             gate.set()
             outcome = await soon(task)
         assert (outcome.state, outcome.pages, outcome.failure) == (RunState.RETRYING, 2, None)
+        assert outcome.due_at == scene.clock.now()
         state = await scene.state()
         assert (state.cursor, state.consecutive_failures, state.last_error) == ("2", 0, None)
         again = await scene.readmit()
@@ -157,11 +158,14 @@ def test_an_end_that_never_is_taken_leaves_the_run_to_its_lease():
         attempts.append(end)
         raise StoreUnavailableError
 
+    async def post(request):
+        raise ProviderError
+
     async def body(scene):
         async with scene.under_way(await scene.admit()) as task:
             await moved(scene, 5, task)
-            assert task.result().state is None
+            assert (task.result().state, task.result().failure.code) == (None, "retry.provider")
         assert len(attempts) == FINISH_ATTEMPTS_MAX
         assert (await scene.run()).state is RunState.RUNNING
 
-    with_runner(body, listing(1), before={"finish_run": refuse})
+    with_runner(body, post, before={"finish_run": refuse})

@@ -51,23 +51,28 @@ def test_a_run_longer_than_its_limit_ends_with_its_own_error_and_keeps_its_pages
             await moved(scene, 5, task)
             outcome = task.result()
         assert (outcome.state, outcome.pages, outcome.failure.code) == (RunState.FAILED, 1, "stop.run_timeout")
+        assert outcome.failure.error.message == "The run was longer than its limit of 30 s."
+        assert outcome.failure.error.hint == "Its committed pages stay, and the next run goes on from there."
         assert (await scene.state()).cursor == "1"
 
     with_runner(body, post, stream=make_stream(run_seconds_max=30.0))
 
 
 def test_many_short_pages_are_a_long_run_too():
+    asked = []
+
     async def body(scene):
         route = listing(99)
 
         async def post(request):
-            await scene.clock.advance(7)
+            asked.append(scene.clock.monotonic())
+            await scene.clock.advance(10)
             return await route(request)
 
         scene.connections.live.project.sync_routes["customers"] = post
         outcome = await scene.poll()
         assert (outcome.state, outcome.failure.code) == (RunState.FAILED, "stop.run_timeout")
-        assert 0 < outcome.pages < 10
+        assert outcome.pages == len(asked) == 3, "none is begun at the very limit"
 
     with_runner(body, listing(1), stream=make_stream(run_seconds_max=30.0))
 
