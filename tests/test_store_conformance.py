@@ -9,13 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headwater import failpoint
+from headwater.delivery import DeliveryFilter
 from headwater.record import Outcome
 from headwater.store import Store
 from headwater.stores.postgres.store import PostgresStore
 from headwater.stores.sqlite.store import SQLiteStore
 from headwater.testing import conformance
-from headwater.testing.clock import FakeClock
-from headwater.testing.conformance.world import World, emission, grave, name_in
+from headwater.testing.clock import START, FakeClock
+from headwater.testing.conformance.world import World, done, emission, grave, name_in
 from headwater.testing.store_conformance import CHECKS, run_check
 from worlds import opened
 
@@ -143,3 +145,42 @@ def test_random_emissions_come_to_the_same_in_postgres(postgres_url):
         asyncio.run(main())
 
     check()
+
+
+@pytest.mark.parametrize("store", ["sqlite", "postgres"])
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        ("delivery", ["delivery.before_commit", "delivery.after_commit"]),
+        ("dispatch", ["dispatch.before_commit", "dispatch.after_commit"]),
+        ("tick", ["tick.before_commit", "tick.after_commit"]),
+        ("page", ["page.before_records", "page.before_checkpoint", "page.before_commit", "page.after_commit"]),
+        ("replay", ["replay.before_commit"]),
+    ],
+)
+def test_every_failpoint_is_passed_by_its_operation(kind, names, store, request):
+    passed = []
+    url = request.getfixturevalue("postgres_url") if store == "postgres" else ":memory:"
+
+    async def main():
+        async with opened(url) as world:
+            connection = await world.connect()
+            ref = await world.admit()
+            await world.deliver(connection.id, "evt")
+            (claim,) = await world.claim()
+            for name in failpoint.NAMES:
+                failpoint.arm(name, lambda name=name: passed.append(name))
+            if kind == "delivery":
+                await world.deliver(connection.id, "evt2")
+            elif kind == "dispatch":
+                await world.store.finish_delivery(done(claim))
+            elif kind == "tick":
+                await world.tick()
+            elif kind == "page":
+                await world.commit(ref, emission("a", "x"))
+            else:
+                await world.store.replay_deliveries(DeliveryFilter(), at=START)
+            failpoint.disarm()
+
+    asyncio.run(main())
+    assert passed == names

@@ -18,7 +18,7 @@ from headwater.stores.sqlite import database, migrate, writer
 from headwater.stores.sqlite.database import connect_writer, queries
 from headwater.stores.sqlite.examine import examine
 from headwater.testing.clock import START
-from headwater.testing.conformance.world import done, emission, grave, new_delivery
+from headwater.testing.conformance.world import emission, grave, new_delivery
 from worlds import opened
 
 FOLDER = Path(database.__file__).parent
@@ -194,43 +194,6 @@ def test_a_commit_that_raises_fails_the_batch_and_may_have_happened(name):
             assert len(await world.history("a")) == len(await world.store.pages(ref.run_id)) == 1
 
     asyncio.run(main())
-
-
-@pytest.mark.parametrize(
-    ("kind", "names"),
-    [
-        ("delivery", ["delivery.before_commit", "delivery.after_commit"]),
-        ("dispatch", ["dispatch.before_commit", "dispatch.after_commit"]),
-        ("tick", ["tick.before_commit", "tick.after_commit"]),
-        ("page", ["page.before_records", "page.before_checkpoint", "page.before_commit", "page.after_commit"]),
-        ("replay", ["replay.before_commit"]),
-    ],
-)
-def test_every_failpoint_is_passed_by_its_operation(kind, names):
-    passed = []
-
-    async def main():
-        async with opened() as world:
-            connection = await world.connect()
-            ref = await world.admit()
-            await world.deliver(connection.id, "evt")
-            (claim,) = await world.claim()
-            for name in failpoint.NAMES:
-                failpoint.arm(name, lambda name=name: passed.append(name))
-            if kind == "delivery":
-                await world.deliver(connection.id, "evt2")
-            elif kind == "dispatch":
-                await world.store.finish_delivery(done(claim))
-            elif kind == "tick":
-                await world.tick()
-            elif kind == "page":
-                await world.commit(ref, emission("a", "x"))
-            else:
-                await world.store.replay_deliveries(DeliveryFilter(), at=START)
-            failpoint.disarm()
-
-    asyncio.run(main())
-    assert passed == names
 
 
 def test_what_was_committed_is_there_after_reopening(path):

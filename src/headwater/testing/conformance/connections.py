@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from headwater.delivery import DeliveryFilter
 from headwater.errors import NotFoundError, UsageError
 from headwater.record import Outcome
@@ -85,6 +87,12 @@ async def removing_a_connection_removes_what_came_through_it(world: World) -> No
     assert list(await world.store.populations()) == [("stays", "customer", 1)]
     feed = await world.store.changes(after=0)
     assert (len(feed.changes), feed.high_water) == (1, high)
+    lost, kept = await asyncio.gather(
+        world.deliver(gone.id, "late"), world.deliver(stays.id, "late"), return_exceptions=True
+    )
+    assert isinstance(lost, NotFoundError)
+    assert lost.message == "The connection of the delivery is gone."
+    assert isinstance(kept, list)
     again = await world.connect("gone")
     assert again.id != gone.id
     assert await world.ingest(emission("a", "x", key="evt"), connection="gone") == [Outcome.CREATED]

@@ -243,7 +243,11 @@ async def a_failed_attempt_waits_or_dies(world: World) -> None:
     """Invariant 5: pending again later, or dead with its traceback."""
     await _receive(world, "a")
     (claim,) = await world.claim()
-    await world.store.fail_delivery(_failure(claim))
+    await world.store.fail_delivery(_failure(claim, at=at(5)))
+    stored, state = await world.store.delivery(claim.id), await world.state(stream="events")
+    assert stored is not None
+    assert (stored.state, stored.due_at, stored.finished_at) == (DeliveryState.PENDING, at(50), None)
+    assert (state.last_attempt_at, state.last_error_code, state.consecutive_failures) == (at(5), "retry.provider", 0)
     assert await world.claim(at(49)) == []
     (again,) = await world.claim(at(50))
     assert (again.attempt, again.is_replay) == (2, False)
@@ -253,11 +257,12 @@ async def a_failed_attempt_waits_or_dies(world: World) -> None:
     stored = await world.store.delivery(claim.id)
     assert stored is not None
     assert (stored.state, stored.finished_at, stored.attempts) == (DeliveryState.DEAD, at(51), 2)
+    assert stored.due_at is None
     assert (stored.error_code, stored.error, stored.traceback) == ("stop.handler", "503", "line 1")
     assert await world.claim(at(9999)) == []
     assert await world.store.pending_deliveries() == 0
     state = await world.state(stream="events")
-    assert (state.dead, state.pending, state.last_error) == (1, 0, "503")
+    assert (state.dead, state.pending, state.last_error, state.consecutive_failures) == (1, 0, "503", 1)
 
 
 async def replay_changes_nothing_that_was_right(world: World) -> None:
