@@ -14,8 +14,10 @@ async def one_run_of_a_stream_is_under_way(world: World) -> None:
     await world.connect(streams=("customers", "invoices"))
     state = await world.state()
     run_id = await world.store.trigger_run(state.id, at=START)
-    await refused(UsageError, world.store.trigger_run(state.id, at=START))
-    await refused(NotFoundError, world.store.trigger_run(999, at=START))
+    busy = await refused(UsageError, world.store.trigger_run(state.id, at=START))
+    assert (busy.message, busy.hint) == (f"Run {run_id} of customers is under way.", "Wait for it, or cancel it.")
+    unknown = await refused(NotFoundError, world.store.trigger_run(999, at=START))
+    assert unknown.message == "There is no stream row 999."
     assert (await world.state()).running_run_id == run_id
     await world.admit(stream="invoices")
     assert await world.store.cancel_run(run_id, at=START)
@@ -32,8 +34,10 @@ async def a_run_is_admitted_once(world: World) -> None:
     assert (ref.run_id, ref.stream_id, ref.stream_key, ref.partition) == (run_id, state.id, "customers", "eu")
     assert (ref.trigger, ref.epoch, ref.attempt, ref.cursor, ref.page_number) == ("operator", 1, 1, None, 0)
     assert (ref.window, ref.pages_limit, ref.allow_deletes) == (window, 3, True)
-    await refused(UsageError, world.store.admit_run(run_id, at=START, lease_seconds=LEASE_SECONDS))
-    await refused(NotFoundError, world.store.admit_run(999, at=START, lease_seconds=LEASE_SECONDS))
+    running = await refused(UsageError, world.store.admit_run(run_id, at=START, lease_seconds=LEASE_SECONDS))
+    assert running.message == f"Run {run_id} is running; only a waiting run can be admitted."
+    unknown = await refused(NotFoundError, world.store.admit_run(999, at=START, lease_seconds=LEASE_SECONDS))
+    assert unknown.message == "There is no run 999."
 
 
 async def success_is_noted(world: World) -> None:
@@ -81,8 +85,12 @@ async def a_failed_attempt_waits_for_its_retry(world: World) -> None:
     ref = await world.admit()
     await world.commit(ref, emission("a", "x"), cursor="one", has_more=True)
     asked = RequestLog(at=START, method="GET", url="/x", status=503, milliseconds=3, retries=2, note="gave up")
-    await world.end(ref, RunState.RETRYING, due_at=at(100), error_code="retry.provider", error="503", requests=[asked])
-    state = await world.state()
+    await world.end(
+        ref, RunState.RETRYING, now=at(40), due_at=at(100), error_code="retry.provider", error="503", requests=[asked]
+    )
+    run, state = await world.store.run(ref.run_id), await world.state()
+    assert run is not None
+    assert (run.due_at, run.finished_at, state.last_attempt_at) == (at(100), None, at(40))
     assert (state.running_state, state.retry_at, state.last_error_code) == (
         RunState.RETRYING,
         at(100),

@@ -9,14 +9,28 @@ from datetime import datetime
 from headwater.intention import DueStream, TickDecision
 from headwater.run import Priority, RunState
 from headwater.testing.clock import START
-from headwater.testing.conformance.world import CADENCE, LEASE_SECONDS, World, at, declaration
+from headwater.testing.conformance.world import CADENCE, LEASE_SECONDS, World, at, declaration, every_quarter
 
 
 async def a_due_stream_starts_once(world: World) -> None:
     """Its run is for that tick; the next tick is what was decided."""
-    await world.connect(due=at(10))
-    assert (await world.tick(at(9))).next_due_at == at(10)
-    result = await world.tick(at(11))
+    connection = await world.connect(due=at(10))
+    stream_id = (await world.state()).id
+    seen: list[DueStream] = []
+
+    def decide(due: Sequence[DueStream], now: datetime) -> Sequence[TickDecision]:
+        seen.extend(due)
+        return every_quarter(due, now)
+
+    before = await world.tick(at(9), decide=decide)
+    assert (before.started, before.skipped, before.next_due_at, seen) == (0, 0, at(10), [])
+    result = await world.tick(at(11), decide=decide)
+    assert seen == [
+        DueStream(
+            stream_id=stream_id, connection_id=connection.id, schedule="*/15 * * * *", timezone="UTC",
+            next_tick_at=at(10), is_running=False,
+        )
+    ]  # fmt: skip
     assert (result.started, result.skipped, len(result.admitted)) == (1, 0, 1)
     ref = result.admitted[0]
     assert (ref.trigger, ref.priority, ref.epoch, ref.attempt) == ("tick", Priority.POLL, 1, 1)
