@@ -221,6 +221,7 @@ async def finishing_many_isolates_each(world: World) -> None:
     assert [isinstance(result, CommitResult) for result in results[1:]] == [True, True]
     assert await world.store.record("acme", "customer", "a") is None
     assert (await world.current("b")).version == (await world.current("c")).version == 1
+    assert (await world.state()).counts_24h.created == 2
     again = await world.store.finish_delivery(done(retaken, emission("a", "x", key="a")))
     assert again.outcomes == [Outcome.CREATED]
     assert await world.store.finish_deliveries([]) == []

@@ -6,10 +6,10 @@ import asyncio
 
 from headwater.errors import FencedError, MassDeleteError
 from headwater.intention import REQUESTS_KEPT
-from headwater.record import Outcome
+from headwater.record import Counts, Outcome
 from headwater.run import RequestLog
 from headwater.testing.clock import START
-from headwater.testing.conformance.world import World, at, broken, done, emission, grave, refused
+from headwater.testing.conformance.world import TYPE, World, at, broken, declaration, done, emission, grave, refused
 
 CREATED, UPDATED, UNCHANGED = Outcome.CREATED, Outcome.UPDATED, Outcome.UNCHANGED
 DUPLICATE, STALE, DELETED = Outcome.DUPLICATE, Outcome.STALE, Outcome.DELETED
@@ -313,6 +313,36 @@ async def requests_of_a_page_are_kept_up_to_a_limit(world: World) -> None:
     await world.commit(ref, requests=requests[:700])
     await world.commit(ref, requests=requests[700:])
     assert list(await world.store.requests(ref.run_id)) == requests[5:]
+
+
+async def pages_that_come_together_are_each_their_own(world: World) -> None:
+    """Figures add up, requests are kept, each goes to its own partition; a dry one among them writes nothing."""
+    connection = await world.connect(streams=())
+    parts = [declaration("customers", partition=name, next_tick_at=at(0)) for name in ("eu", "us")]
+    await world.store.declare_streams(connection.id, parts, at=START)
+    eu, us = sorted((await world.tick(at(0))).admitted, key=lambda ref: ref.partition)
+
+    def asked(url: str) -> RequestLog:
+        return RequestLog(at=START, method="GET", url=url, status=200, milliseconds=1, retries=0)
+
+    pages = [
+        world.page(eu, emission("a", "x"), requests=[asked("/1")]),
+        world.page(us, emission("b", "x"), requests=[asked("/us")]),
+        world.page(us, emission("dry", "x"), number=2, dry=True),
+        world.page(eu, emission("c", "x"), emission("a", "y", 2), number=2, requests=[asked("/2"), asked("/3")]),
+    ]
+    results = await asyncio.gather(*(world.store.commit_page(page) for page in pages))
+    assert [list(result.outcomes) for result in results] == [
+        [CREATED], [CREATED], [CREATED], [CREATED, UPDATED]
+    ]  # fmt: skip
+    states = {state.partition: state for state in await world.store.streams(at=START)}
+    assert (states["eu"].counts_24h, states["us"].counts_24h) == (Counts(created=2, updated=1), Counts(created=1))
+    assert (states["eu"].last_record_at, states["us"].last_record_at) == (START, START)
+    assert [one.url for one in await world.store.requests(eu.run_id)] == ["/1", "/2", "/3"]
+    assert [one.url for one in await world.store.requests(us.run_id)] == ["/us"]
+    assert sorted(record.source_id for record in await world.store.records()) == ["a", "b", "c"]
+    versions = await world.store.versions("acme", TYPE, "a")
+    assert [(one.version, one.run_id, one.page) for one in versions] == [(2, eu.run_id, 2), (1, eu.run_id, 1)]
 
 
 async def odd_text_survives(world: World) -> None:
