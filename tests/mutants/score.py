@@ -15,6 +15,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 import tomllib
 from collections import Counter, defaultdict
@@ -27,6 +28,7 @@ from cluster_nodes import own_server
 ROOT = Path(__file__).parent.parent.parent
 BIN = Path(sys.executable).parent
 PROPERTY_EXAMPLES = 30  # of each property: a change is noticed soon, or not by these
+SHARED_MEMORY = Path("/dev/shm")  # a database a test is much to write
 NOTICED = ("killed", "timeout", "caught by type check", "suspicious", "segfault")
 
 
@@ -58,6 +60,7 @@ def main() -> int:
     if unknown := set(chosen.modules) - set(known):
         options.error(f"{', '.join(sorted(unknown))} is not among {', '.join(known)}")
     started = time.monotonic()
+    tempfile.tempdir = str(SHARED_MEMORY) if SHARED_MEMORY.is_dir() else None
     with own_server() as server:  # one for all, where each would start its own
         os.environ |= {"HEADWATER_TEST_POSTGRES": server.get_uri(), "PROPERTY_EXAMPLES": str(PROPERTY_EXAMPLES)}
         mutmut("run", "--max-children", str(chosen.children), *(f"{module}.*" for module in chosen.modules))
