@@ -266,7 +266,8 @@ def test_a_handler_that_cancels_itself_ends_as_a_bug():
         raise asyncio.CancelledError
 
     async def body(scene):
-        assert (await scene.poll()).failure.code == "stop.handler"
+        failure = (await scene.poll()).failure
+        assert (failure.code, failure.message) == ("stop.handler", "The handler cancelled itself.")
 
     with_runner(body, post)
 
