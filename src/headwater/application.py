@@ -326,10 +326,8 @@ class Application:
             back = None if back is None else back + stepped
 
     async def _dated_ahead_seconds(self) -> float:
-        at = self.platform.clock.now()
-        states = await self.platform.store.streams(at=at)
-        dates = [date for one in states for date in (one.last_attempt_at, one.last_delivery_at) if date is not None]
-        return max(((date - at).total_seconds() for date in dates), default=0.0)
+        last = await self.platform.store.last_instant()
+        return (last - self.platform.clock.now()).total_seconds() if last is not None else 0.0
 
     async def _bring_back(self) -> None:
         platform = self.platform

@@ -184,6 +184,10 @@ class RunStore(Protocol):
         """
         ...
 
+    async def last_instant(self) -> datetime | None:
+        """When anything was last tried or received, by whatever clock told it then; None where nothing was."""
+        ...
+
     async def trigger_run(
         self,
         stream_id: int,

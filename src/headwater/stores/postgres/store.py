@@ -146,6 +146,7 @@ class PostgresStore:
     tick = _writes(ticks.tick, before_commit="tick.before_commit", after_commit="tick.after_commit")
     tick_shared = _writes(ticks.tick_shared, before_commit="tick.before_commit", after_commit="tick.after_commit")
     readmit = _writes(ticks.readmit)
+    last_instant = _reads(ticks.last_instant)
     bring_back = _writes(ticks.bring_back, tells=("runs", "deliveries"))
     admit_run = _writes(ticks.admit_run)
     trigger_run = _writes(runs.trigger_run, tells=("runs",))

@@ -127,6 +127,11 @@ async def bring_back(db: Connection, at: datetime, *, lease_seconds: float) -> N
     await execute(db, _sql["bring_back_notifications"], at=now, lease_until=until)
 
 
+async def last_instant(db: Connection) -> datetime | None:
+    """See `RunStore.last_instant`."""
+    return instant(await value(db, _sql["last_instant"]))
+
+
 async def admit_run(db: Connection, run_id: int, *, at: datetime, lease_seconds: float) -> RunRef:
     """See `RunStore.admit_run`."""
     if not await hold_run(db, run_id):

@@ -66,6 +66,10 @@ UPDATE notifications SET due_at = least(due_at, %(at)s),
     lease_until = CASE WHEN lease_until > %(lease_until)s THEN %(lease_until)s ELSE lease_until END
 WHERE sent_at IS NULL AND given_up_at IS NULL AND (due_at > %(at)s OR lease_until > %(lease_until)s);
 
+-- name: last_instant
+-- When anything was last tried or received.
+SELECT greatest((SELECT max(last_attempt_at) FROM streams), (SELECT max(last_at) FROM arrivals));
+
 -- name: due_streams
 -- The streams whose tick has come, and whether their run before is still under way.
 SELECT s.id, s.connection_id, s.schedule, s.timezone, s.next_tick_at, r.id IS NOT NULL AS is_running

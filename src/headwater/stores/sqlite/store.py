@@ -142,6 +142,7 @@ class SQLiteStore:
 
     tick = _writes(ticks.tick, _TICK)
     readmit = _writes(ticks.readmit)
+    last_instant = _reads(ticks.last_instant)
     bring_back = _writes(ticks.bring_back)
     admit_run = _writes(ticks.admit_run)
     trigger_run = _writes(runs.trigger_run)

@@ -64,6 +64,11 @@ def bring_back(db: apsw.Connection, at: datetime, *, lease_seconds: float) -> No
     execute(db, _sql["bring_back_notifications"], at=now, lease_until=until)
 
 
+def last_instant(db: apsw.Connection) -> datetime | None:
+    """See `RunStore.last_instant`."""
+    return instant(value(db, _sql["last_instant"]))
+
+
 def admit_run(db: apsw.Connection, run_id: int, *, at: datetime, lease_seconds: float) -> RunRef:
     """See `RunStore.admit_run`."""
     state = value(db, "SELECT state FROM runs WHERE id = :run_id", run_id=run_id)

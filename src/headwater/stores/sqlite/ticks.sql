@@ -33,6 +33,11 @@ WHERE state = 'pending' AND (due_at > :at OR lease_until > :lease_until);
 UPDATE notifications SET due_at = min(due_at, :at), lease_until = min(lease_until, :lease_until)
 WHERE sent_at IS NULL AND given_up_at IS NULL AND (due_at > :at OR lease_until > :lease_until);
 
+-- name: last_instant
+-- When anything was last tried or received.
+SELECT max(at) FROM (
+    SELECT max(last_attempt_at) AS at FROM streams UNION ALL SELECT max(last_delivery_at) FROM connections);
+
 -- name: due_streams
 -- The streams whose tick has come, and whether their run before is still under way.
 SELECT json_group_array(json_array(id, connection_id, schedule, timezone, next_tick_at, is_running)) FROM (

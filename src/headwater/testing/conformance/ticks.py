@@ -226,6 +226,18 @@ async def what_a_clock_ahead_put_off_is_brought_back(world: World) -> None:
     assert connection.id == first.connection_id
 
 
+async def the_last_instant_is_of_whatever_was_tried_or_received_last(world: World) -> None:
+    """By the clock of then."""
+    connection = await world.connect(due=at(0))
+    assert await world.store.last_instant() is None
+    ref = await world.admit(now=at(30))
+    assert await world.store.last_instant() == at(30)
+    await world.deliver(connection.id, "evt", seconds=40)
+    assert await world.store.last_instant() == at(40)
+    await world.end(ref, now=at(50))
+    assert await world.store.last_instant() == at(50)
+
+
 async def partitions_are_streams_of_their_own(world: World) -> None:
     """One row, one checkpoint, one run each."""
     connection = await world.connect()
