@@ -46,7 +46,7 @@ from headwater.transport import TransportRequest
 
 LOOK_SECONDS = 2.0  # between two looks for what was activated by another process
 CLOCK_BACK_SECONDS = 5.0  # a smaller step back delays a tick by no more
-LEASE_SECONDS_LONGEST = max(LEASE_SECONDS, dispatch.CLAIM_SECONDS, alerter.CLAIM_SECONDS)
+LEASE_SECONDS_LONGEST = max(LEASE_SECONDS, dispatch.CLAIM_SECONDS, alerter.CLAIM_SECONDS)  # none may end early
 PURGE_SECONDS = 3600.0  # between two looks for what is older than its retention
 PURGE_FIRST_SECONDS = 60.0  # not at once: a start has enough to do
 STORE_LOOK_SECONDS = 0.5
