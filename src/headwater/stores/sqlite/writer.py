@@ -31,7 +31,7 @@ WAITING_MAX = 20_000  # operations; more are refused
 BATCH_OPERATIONS_MAX = 1_000
 BATCH_WEIGHT_MAX = 10_000  # records and deliveries of one transaction: fewer rewrites of index pages
 # The writer wins the interpreter's lock back after each statement: at Python's 5 ms it would mostly wait for it.
-SWITCH_INTERVAL_SECONDS = 0.0005
+SWITCH_INTERVAL_SECONDS = 0.0001
 
 
 class Group(Protocol):
