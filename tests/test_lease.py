@@ -59,6 +59,17 @@ def test_a_page_comes_after_the_one_before_it():
     assert caught.value.hint == "Start again from the checkpoint."
 
 
+def test_what_a_run_deletes_is_summed_over_its_pages():
+    effects = SimpleNamespace(buried=Counter(customer=2, invoice=1))
+    plan = SimpleNamespace(weigh=lambda parcel: effects, live=lambda connection_id, name: 5)
+    guard = replace(GUARD, live_deleted=4)
+    page = a_page()
+    assert admit_page(page, parcel_of_page(page), guard, plan) == (effects, True)
+    assert (guard.pages, guard.live_deleted) == (2, 7)
+    assert admit_page(page, parcel_of_page(page), guard, plan) == (effects, False)
+    assert (guard.pages, guard.live_deleted) == (2, 7)
+
+
 @pytest.mark.parametrize(
     ("before", "buried", "live", "holds"),
     [

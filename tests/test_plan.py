@@ -101,6 +101,13 @@ def test_an_observation_is_written_only_where_it_is_later_and_has_a_key():
         assert (effects.result.outcomes, effects.observed, effects.size) == ([Outcome.UNCHANGED], observed, 0)
 
 
+def test_what_was_seen_to_hold_later_keeps_an_older_change_out_of_the_same_parcel():
+    brought = parcel(emitted("a", as_of=12, key="k"), emitted("a", "y", as_of=11, key="l"))
+    assert planned(known=(stored(emitted("a", as_of=10)),)).weigh(brought).result.outcomes == [
+        Outcome.UNCHANGED, Outcome.STALE
+    ]  # fmt: skip
+
+
 def test_what_is_looked_up_is_each_thing_once_and_in_order():
     found = wanted([
         parcel(emitted("b", key="k"), emitted("a", stream="events"), emitted("b")),

@@ -132,9 +132,8 @@ class ConnectionStore(Protocol):
         """Bring a connection's stream rows in line with its catalog.
 
         New ones begin without a checkpoint; changed schedules take the given next tick, and so do those whose own lies
-        beyond it: the clock was ahead, and was put right; a run that waits for an instant ahead is due at once, then.
-        Those no longer declared keep their checkpoint, and are neither scheduled nor listed until they are declared
-        again.
+        beyond it: the clock was ahead, and was put right. Those no longer declared keep their checkpoint, and are
+        neither scheduled nor listed until they are declared again.
         """
         ...
 
@@ -185,7 +184,9 @@ class RunStore(Protocol):
         ...
 
     async def last_instant(self) -> datetime | None:
-        """When anything was last tried or received, by whatever clock told it then; None where nothing was."""
+        """When anything was last tried, received or made to run, by whatever clock told it then; None where nothing
+        was.
+        """
         ...
 
     async def trigger_run(

@@ -37,7 +37,6 @@ async def declare_streams(
     )
     await execute(db, _sql["undeclare_others"], connection_id=connection_id, rows=declared)
     await execute(db, _sql["declare"], connection_id=connection_id, rows=declared, at=to_micros(at))
-    await execute(db, _sql["bring_back"], connection_id=connection_id, at=to_micros(at))
 
 
 async def pause_stream(db: Connection, stream_id: int, *, at: datetime) -> None:

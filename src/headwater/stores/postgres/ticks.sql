@@ -67,8 +67,10 @@ UPDATE notifications SET due_at = least(due_at, %(at)s),
 WHERE sent_at IS NULL AND given_up_at IS NULL AND (due_at > %(at)s OR lease_until > %(lease_until)s);
 
 -- name: last_instant
--- When anything was last tried or received.
-SELECT greatest((SELECT max(last_attempt_at) FROM streams), (SELECT max(last_at) FROM arrivals));
+-- When anything was last tried, received or made to run: no run is made for later.
+SELECT greatest(
+    (SELECT max(last_attempt_at) FROM streams), (SELECT max(last_at) FROM arrivals),
+    (SELECT max(due_at) FROM runs WHERE state = 'scheduled'));
 
 -- name: due_streams
 -- The streams whose tick has come, and whether their run before is still under way.

@@ -35,7 +35,6 @@ def declare_streams(
     )  # fmt: skip
     execute(db, _sql["undeclare_others"], connection_id=connection_id, rows=declared)
     execute(db, _sql["declare"], connection_id=connection_id, rows=declared, at=to_micros(at))
-    execute(db, _sql["bring_back"], connection_id=connection_id, at=to_micros(at))
 
 
 def pause_stream(db: apsw.Connection, stream_id: int, *, at: datetime) -> None:

@@ -13,10 +13,6 @@ ON CONFLICT (connection_id, key, partition) DO UPDATE SET mode = excluded.mode,
     schedule = excluded.schedule, timezone = excluded.timezone,
     expect_within_seconds = excluded.expect_within_seconds, declared = 1;
 
--- name: bring_back
--- Runs that were made by a clock which was ahead wait from now on: none is made for later.
-UPDATE runs SET due_at = :at WHERE connection_id = :connection_id AND state = 'scheduled' AND due_at > :at;
-
 -- name: undeclare_others
 -- Streams that the catalog no longer has keep their checkpoint, unscheduled and unlisted.
 UPDATE streams SET declared = 0, next_tick_at = NULL

@@ -34,9 +34,10 @@ UPDATE notifications SET due_at = min(due_at, :at), lease_until = min(lease_unti
 WHERE sent_at IS NULL AND given_up_at IS NULL AND (due_at > :at OR lease_until > :lease_until);
 
 -- name: last_instant
--- When anything was last tried or received.
+-- When anything was last tried, received or made to run: no run is made for later.
 SELECT max(at) FROM (
-    SELECT max(last_attempt_at) AS at FROM streams UNION ALL SELECT max(last_delivery_at) FROM connections);
+    SELECT max(last_attempt_at) AS at FROM streams UNION ALL SELECT max(last_delivery_at) FROM connections
+    UNION ALL SELECT max(due_at) FROM runs WHERE state = 'scheduled');
 
 -- name: due_streams
 -- The streams whose tick has come, and whether their run before is still under way.

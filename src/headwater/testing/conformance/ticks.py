@@ -199,13 +199,13 @@ async def declarations_are_brought_in_line(world: World) -> None:
 
 async def a_run_that_a_clock_ahead_has_made_is_due_once_it_is_put_right(world: World) -> None:
     """It waited for room when the clock was put back: for the instant of the fast clock it waits no longer."""
-    connection = await world.connect(due=at(7200))
+    await world.connect(due=at(7200))
     assert (await world.tick(at(7200), admit_max=0)).started == 1
     assert (await world.tick(at(10))).admitted == []
-    await world.store.declare_streams(connection.id, [declaration("customers", next_tick_at=at(900))], at=at(10))
+    assert await world.store.last_instant() == at(7200), "it tells of the clock, though nothing was tried yet"
+    await world.store.bring_back(at(10), lease_seconds=LEASE_SECONDS)
     (ref,) = (await world.tick(at(10))).admitted
-    assert ref.stream_key == "customers"
-    await world.store.declare_streams(connection.id, [declaration("customers", next_tick_at=at(900))], at=at(5))
+    await world.store.bring_back(at(5), lease_seconds=LEASE_SECONDS)
     assert (await world.state()).running_run_id == ref.run_id, "what runs is left to run"
 
 
@@ -226,14 +226,14 @@ async def what_a_clock_ahead_put_off_is_brought_back(world: World) -> None:
 
 
 async def the_last_instant_is_of_whatever_was_tried_or_received_last(world: World) -> None:
-    """By the clock of then."""
+    """By the clock of then; a retry that is due later tells of no clock."""
     connection = await world.connect(due=at(0))
     assert await world.store.last_instant() is None
     ref = await world.admit(now=at(30))
     assert await world.store.last_instant() == at(30)
     await world.deliver(connection.id, "evt", seconds=40)
     assert await world.store.last_instant() == at(40)
-    await world.end(ref, now=at(50))
+    await world.end(ref, RunState.RETRYING, now=at(50), due_at=at(300), error_code="retry.provider", error="503")
     assert await world.store.last_instant() == at(50)
 
 
