@@ -377,9 +377,17 @@ def summary(told: list[Trial], seconds: float) -> None:
                 f"| {moment} | {fault.name} | {len(own)} | {sum(one.came != 'went on' for one in own)} "
                 f"| {fine}, {answers.total() - fine - none}, {none} | {sum(bool(one.problems) for one in own)} |"
             )
-    acked = sum(one.answers[200] for one in told)
-    print(json.dumps({"trials": len(told), "acked": acked, "problems": sum(bool(one.problems) for one in told),
-                      "seconds": round(seconds)}))  # fmt: skip
+    by_moment = {}
+    for moment in MOMENTS:
+        own = [one for one in told if one.moment == moment]
+        answers = sum((one.answers for one in own), Counter[int]())
+        by_moment[moment] = {
+            "trials": len(own), "ended": sum(one.came != "went on" for one in own), "acked": answers[200],
+            "refused": sum(count for status, count in answers.items() if status >= 500),
+        }  # fmt: skip
+    problems = [f"{one.moment}: {one.fault}: {one.problems[0]}" for one in told if one.problems]
+    totals = {"trials": len(told), "acked": sum(one.answers[200] for one in told), "faults": len(FAULTS)}
+    print(json.dumps(totals | {"by_moment": by_moment, "seconds": round(seconds), "problems": problems}, indent=1))
 
 
 if __name__ == "__main__":

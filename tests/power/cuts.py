@@ -380,27 +380,27 @@ def main() -> int:
     chosen = options.parse_args()
     histories = -(-chosen.cuts // (PLAN.lives * PLAN.cuts))
     seeds = [chosen.seed] if chosen.seed is not None else range(chosen.first, chosen.first + histories)
-    started, whole, failed = time.monotonic(), Told(0), 0
+    started, whole = time.monotonic(), Told(0)
     with ProcessPoolExecutor(chosen.jobs) as pool:
         for told in pool.map(functools.partial(told_of, bug=chosen.bug), seeds):
             whole.cuts += told.cuts
             whole.faults += told.faults
             whole.deaths += told.deaths
             if told.problems:
-                failed += 1
+                whole.problems.append(f"seed {told.seed}: {told.problems[0]}")
                 print(f"seed {told.seed}:\n{told}", flush=True)
     by_act = {one: whole.cuts[one] for one in CLASSES}
     print(
         json.dumps(
             {
-                "seeds": f"{seeds[0]} to {seeds[-1]}", "cuts": whole.cuts.total(), "by_act": by_act,
-                "deaths": whole.deaths, "faults": dict(sorted(whole.faults.items())), "histories_failed": failed,
-                "seconds": round(time.monotonic() - started),
+                "first_seed": seeds[0], "last_seed": seeds[-1], "cuts": whole.cuts.total(), "by_act": by_act,
+                "deaths": whole.deaths, "faults": dict(sorted(whole.faults.items())),
+                "seconds": round(time.monotonic() - started), "problems": whole.problems,
             },
             indent=1,
         )
     )  # fmt: skip
-    return 1 if failed else 0
+    return 1 if whole.problems else 0
 
 
 if __name__ == "__main__":

@@ -39,6 +39,43 @@ class Told:
         return "\n".join([f"seed {self.seed} broke {len(self.violations)} promises:", *self.violations, self.replay])
 
 
+@dataclass
+class Totals:
+    """What many histories came to together."""
+
+    first_seed: int
+    last_seed: int = 0
+    figures: Counter[str] = field(default_factory=Counter)
+    kills: Counter[str] = field(default_factory=Counter)
+    problems: list[str] = field(default_factory=list)
+
+    def note(self, told: Told) -> None:
+        """One more; it is printed if it broke a promise."""
+        self.last_seed = told.seed
+        self.kills += told.kills
+        self.figures += Counter(
+            histories=1, acked=told.acked, records=told.records, virtual_seconds=round(told.virtual_seconds)
+        )
+        if told.violations:
+            print(told, flush=True)
+            self.problems.append(f"seed {told.seed}: {told.violations[0]}")
+
+    def add(self, later: Totals) -> None:
+        """The seeds that follow."""
+        self.last_seed = later.last_seed
+        self.figures += later.figures
+        self.kills += later.kills
+        self.problems += later.problems
+
+    def published(self, seconds: float) -> dict[str, object]:
+        """The figures as they are published."""
+        counts = {name: self.figures[name] for name in ("histories", "acked", "records", "virtual_seconds")}
+        return {
+            "first_seed": self.first_seed, "last_seed": self.last_seed, **counts, "seconds": round(seconds),
+            "killed_at_failpoint": dict(sorted(self.kills.items())), "problems": self.problems,
+        }  # fmt: skip
+
+
 def tell(
     told: Told,
     history: Callable[[Simulation], Awaitable[None]],

@@ -16,14 +16,13 @@ import random
 import sys
 import tempfile
 import time
-from collections import Counter
 from dataclasses import replace
 from functools import cache
 from multiprocessing import Pool
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-from histories import Told, tell
+from histories import Told, Totals, tell
 
 from headwater.errors import ProviderError
 from headwater.project import Project, load
@@ -228,21 +227,13 @@ def simulate(seed: int, *, plan: Plan = PLAN, history=history, on_line=None, who
     )  # fmt: skip
 
 
-def total(seeds: range) -> tuple[Counter[str], list[str]]:
-    """What the histories of some seeds came to together, and how promises were broken."""
+def total(seeds: range) -> Totals:
+    """What the histories of some seeds came to together."""
     logging.disable(logging.CRITICAL)
-    figures: Counter[str] = Counter()
-    problems: list[str] = []
+    totals = Totals(seeds[0])
     for seed in seeds:
-        told = simulate(seed)
-        figures += Counter(
-            histories=1, acked=told.acked, records=told.records,
-            virtual_seconds=round(told.virtual_seconds),
-        ) + Counter({f"killed {name}": count for name, count in told.kills.items()})  # fmt: skip
-        if told.violations:
-            print(told, flush=True)
-            problems.append(f"seed {seed}: {told.violations[0]}")
-    return figures, problems
+        totals.note(simulate(seed))
+    return totals
 
 
 def main() -> int:
@@ -261,30 +252,16 @@ def main() -> int:
         return 1 if told.violations else 0
     end = chosen.first + chosen.seeds
     chunks = [range(first, min(first + CHUNK, end)) for first in range(chosen.first, end, CHUNK)]
-    figures: Counter[str] = Counter()
-    problems: list[str] = []
+    totals = Totals(chosen.first)
     started = time.monotonic()
     with Pool(chosen.jobs, maxtasksperchild=CHUNKS_OF_A_PROCESS) as pool:
-        for chunk, (found, broken) in zip(chunks, pool.imap(total, chunks), strict=True):
-            figures += found
-            problems += broken
-            seconds = time.monotonic() - started
-            told = summary(figures, problems, first=chosen.first, last=chunk[-1], seconds=seconds)
+        for found in pool.imap(total, chunks):
+            totals.add(found)
             if chosen.json:
-                chosen.json.write_text(json.dumps(told, indent=1) + "\n")
-            print(f"to seed {chunk[-1]}: {len(problems)} broke a promise", flush=True)
-    print(json.dumps(told))
-    return 1 if problems else 0
-
-
-def summary(figures: Counter[str], problems: list[str], *, first: int, last: int, seconds: float) -> dict[str, object]:
-    """The figures as they are published."""
-    kills = {name.removeprefix("killed "): figures[name] for name in sorted(figures) if name.startswith("killed ")}
-    counts = {name: figures[name] for name in ("histories", "acked", "records", "virtual_seconds")}
-    return {
-        "first_seed": first, "last_seed": last, **counts, "seconds": round(seconds), "killed_at_failpoint": kills,
-        "problems": problems,
-    }  # fmt: skip
+                chosen.json.write_text(json.dumps(totals.published(time.monotonic() - started), indent=1) + "\n")
+            print(f"to seed {totals.last_seed}: {len(totals.problems)} broke a promise", flush=True)
+    print(json.dumps(totals.published(time.monotonic() - started)))
+    return 1 if totals.problems else 0
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Histories of an installation with two Stripe accounts, each a fake that lives on, in virtual time.
 
-Usage: python tests/simulation/two_accounts.py [--seeds 200] [--first 1] [--seed N] [--seconds 600] [--trace]
+Usage: python tests/simulation/two_accounts.py [--seeds 200] [--first 1] [--seed N] [--seconds 600] [--trace] [--jobs 2]
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ import json
 import logging
 import random
 import sys
-from collections import Counter
+import time
 from dataclasses import replace
+from functools import partial
+from multiprocessing import Pool
 from pathlib import Path
 
-from histories import Told, tell
+from histories import Told, Totals, tell
 
 from headwater.canonical.registry import shipped
 from headwater.errors import ProviderError
@@ -238,24 +240,23 @@ def main() -> int:
     options.add_argument("--seed", type=int)
     options.add_argument("--seconds", type=float, default=Plan().seconds)
     options.add_argument("--trace", action="store_true")
+    options.add_argument("--jobs", type=int, default=2)
     chosen = options.parse_args()
     seeds = [chosen.seed] if chosen.seed is not None else range(chosen.first, chosen.first + chosen.seeds)
-    plan = Plan(seconds=chosen.seconds)
+    on_line = partial(print, flush=True) if chosen.trace else None
+    run = partial(simulate, plan=Plan(seconds=chosen.seconds), on_line=on_line)
     logging.disable(logging.CRITICAL)
-    failed = 0
-    kills: Counter[str] = Counter()
-    for seed in seeds:
-        told = simulate(seed, plan=plan, on_line=print if chosen.trace else None)
-        kills += told.kills
-        print(
-            f"seed {seed}: {told.hash} {told.records} records, {told.acked} acked, {sum(told.kills.values())} kills, "
-            f"{told.virtual_seconds:.0f} virtual s in {told.seconds:.1f} s", flush=True,
-        )  # fmt: skip
-        if told.violations:
-            failed += 1
-            print(told)
-    print(json.dumps({"failed": failed, "killed_at_failpoint": dict(sorted(kills.items()))}))
-    return 1 if failed else 0
+    totals = Totals(seeds[0])
+    started = time.monotonic()
+    with Pool(chosen.jobs) as pool:
+        for told in pool.imap(run, seeds):
+            print(
+                f"seed {told.seed}: {told.hash} {told.records} records, {told.acked} acked, {told.kills.total()} kills,"
+                f" {told.virtual_seconds:.0f} virtual s in {told.seconds:.1f} s", flush=True,
+            )  # fmt: skip
+            totals.note(told)
+    print(json.dumps(totals.published(time.monotonic() - started), indent=1))
+    return 1 if totals.problems else 0
 
 
 if __name__ == "__main__":
