@@ -371,3 +371,18 @@ async def of_a_key_that_comes_twice_in_one_commit_the_later_word_stands(world: W
     assert (await world.store.finish_delivery(done(third, emission("a", "x", 3, key="evt")))).outcomes == [DUPLICATE]
     assert (await world.store.finish_delivery(done(fourth, grave("a", 4, key="evt")))).outcomes == [DELETED]
     assert (await world.current("a")).deleted
+
+
+async def a_stream_that_nobody_has_declared_yet_has_its_records_all_the_same(world: World) -> None:
+    """They came by a connector newer than the declaration, which finds them there."""
+    connection = await world.connect()
+    ref = await world.admit()
+    other = broken("b", stream="later")
+    await world.commit(ref, emission("a", "x", stream="later"), quarantined=[other], at=at(7))
+    assert (await world.current("a")).current.stream == "later"
+    assert await world.store.streams(at=at(8), stream="later") == []
+    declarations = [declaration(stream, next_tick_at=at(900)) for stream in ("customers", "later")]
+    await world.store.declare_streams(connection.id, declarations, at=at(9))
+    state = await world.state(stream="later", now=at(10))
+    assert (state.registered_at, state.last_record_at, state.counts_24h.created) == (at(7), at(7), 1)
+    assert [one.source_id for one in await world.store.quarantined(stream="later")] == ["b"]
