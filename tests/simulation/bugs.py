@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import logging
 import sys
 import tempfile
@@ -456,16 +457,20 @@ def main() -> int:
     options.add_argument("--brief", action="store_true", help="by brief histories, what they can catch")
     chosen = options.parse_args()
     logging.disable(logging.CRITICAL)
-    missed = 0
+    began, told, missed = time.perf_counter(), {}, []
     for bug in BUGS:
         if not any(word in bug.name for word in chosen.only.split(",")) or (chosen.brief and not in_brief(bug)):
             continue
         started = time.perf_counter()
         found = caught(bug, brief, BRIEF_SEEDS) if chosen.brief else caught(bug)
-        missed += found is None
-        by = f"{found.by}: {found.said[:150]}" if found else "NOT CAUGHT"
-        print(f"{bug.name:45} {time.perf_counter() - started:5.1f} s  {by}", flush=True)
-    print(f"{missed} bugs were not caught")
+        said = f"{found.by}: {found.said[:150]}" if found else "NOT CAUGHT"
+        print(f"{bug.name:45} {time.perf_counter() - started:5.1f} s  {said}", file=sys.stderr, flush=True)
+        if found:
+            told[bug.name] = said
+        else:
+            missed.append(f"{bug.name}: not caught")
+    figures = {"bugs": len(told) + len(missed), "caught": told, "seconds": round(time.perf_counter() - began)}
+    print(json.dumps({**figures, "problems": missed}, indent=1))
     return 1 if missed else 0
 
 
