@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench_process import HEADWATER, HERE, PYTHON, Row, output, printed, row, server, stripe
 
-ROWS = ("accept", "accept_limit", "accept_tail", "settle")
+ROWS = ("accept", "accept_group", "accept_limit", "accept_tail", "settle")
 SECRET = "whsec_bench"
 SECONDS = "5"
 PORT = 8798
@@ -45,12 +45,15 @@ def measure(folder: Path, _records: int) -> list[Row]:
     """All rows of this family."""
     verify = uvicorn("verify_only:app", folder)
     by_hand = uvicorn("fastapi_inbox:app", folder)
+    group = uvicorn("group_inbox:app", folder, str(folder / "group.db"))
     accept, _ = ours(folder / "accept", paused=True)
     settled, seconds = ours(folder / "settle", paused=False)
     rate = settled["answered"] / seconds
     return [
         row("accept", "deliveries/s verified, durable (FULL) and acked, 64 connections ÷ FastAPI + SQLAlchemy + SQLite "
             "FULL", ours=accept["rate"], peer=by_hand["rate"], ratio=accept["rate"] / by_hand["rate"], floor=20),
+        row("accept_group", "the same ÷ the prototype of an inbox with group commit", ours=accept["rate"],
+            peer=group["rate"], ratio=accept["rate"] / group["rate"], floor=0.8),
         row("accept_limit", "the same ÷ a server that only verifies", ours=accept["rate"], limit=verify["rate"],
             ratio=accept["rate"] / verify["rate"], floor=0.6),
         row("accept_tail", "p99 of verify-only ÷ our p99 (seconds)", ours=accept["p99"], limit=verify["p99"],

@@ -1,5 +1,6 @@
 """Whether the simulator finds what it is for: a handful of deliberate bugs; `make bugs` plants all of them."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -9,7 +10,9 @@ sys.path.insert(0, str(Path(__file__).parent / "simulation"))
 
 import bugs
 
-RELIABILITY = (Path(__file__).parent.parent / "docs" / "reliability.md").read_text()
+DOCS = Path(__file__).parent.parent / "docs"
+RELIABILITY = (DOCS / "reliability.md").read_text()
+FIGURES = json.loads((DOCS / "figures" / "bugs.json").read_text())
 HANDFUL = {
     "a 2xx before the commit",
     "the checkpoint before its records",
@@ -44,3 +47,4 @@ def test_the_bugs_are_those_that_the_documentation_lists():
     assert len(bugs.BUGS) >= 20
     for bug in bugs.BUGS:
         assert f"| {bug.name} | " in RELIABILITY, bug.name
+    assert set(FIGURES["caught"]) == {bug.name for bug in bugs.BUGS}
