@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headwater.form import DEPTH_MAX, encode
+from headwater.form import DEPTH_MAX, NUMBER_DIGITS_MAX, encode
 
 
 @pytest.mark.parametrize(
@@ -38,6 +38,29 @@ def test_text_comes_through_whole(form):
 def test_what_has_no_form_is_an_error_that_names_the_field(value):
     with pytest.raises(TypeError, match="`since`"):
         encode({"since": value})
+
+
+@pytest.mark.parametrize(
+    "text", ["0.24e44444444444444444", "1E+1000", "-1E+1000", "1E-1001", "0E-1001", f"0.{'1' * 1001}", "9" * 1001]
+)
+def test_a_number_that_is_long_once_written_out_has_no_form(text):
+    for value in (Decimal(text), *([int(text)] if text.isdigit() else [])):
+        with pytest.raises(TypeError, match="`since` is a number of more than 1000 digits"):
+            encode({"since": value})
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        (Decimal("9" * NUMBER_DIGITS_MAX), "9" * NUMBER_DIGITS_MAX),
+        (10**NUMBER_DIGITS_MAX - 1, "9" * NUMBER_DIGITS_MAX),
+        (Decimal(f"-1E+{NUMBER_DIGITS_MAX - 1}"), "-1" + "0" * (NUMBER_DIGITS_MAX - 1)),
+        (Decimal(f"1E-{NUMBER_DIGITS_MAX}"), "0." + "0" * (NUMBER_DIGITS_MAX - 1) + "1"),
+        (Decimal("Infinity"), "Infinity"),
+    ],
+)
+def test_a_number_within_the_limit_is_written_out(value, written):
+    assert encode({"since": value}) == f"since={written}"
 
 
 def test_depth_is_bounded():
