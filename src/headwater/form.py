@@ -61,5 +61,7 @@ def _number(name: str, value: float | Decimal) -> str:
     else:
         is_long = isinstance(value, int) and abs(value) >= _INTEGER_END
     if is_long:
-        raise TypeError(f"`{name[:80]}` is a number of more than {NUMBER_DIGITS_MAX} digits")
+        raise TypeError(
+            f"`{name[:80]}` is a number of more than {NUMBER_DIGITS_MAX} digits; give text if it is meant as it is"
+        )
     return format(value, "f") if isinstance(value, Decimal) else str(value)
