@@ -15,7 +15,6 @@ from headwater.clock import Clock, to_micros
 from headwater.connection import KeyRing, encrypt_secrets
 from headwater.delivery import Delivery, DeliveryFilter, NewDelivery
 from headwater.dispatch import Dispatcher
-from headwater.endpoint import dedupe_key
 from headwater.intention import CommitResult, DeliveryCommit
 from headwater.invoke import LiveConnections
 from headwater.project import Project
@@ -112,7 +111,6 @@ class World:
                     connection_id=connection_id,
                     received_at=to_micros(self.clock.now()),
                     provider_id=provider_id,
-                    dedupe=dedupe_key(connection_id, provider_id),
                     event_type="thing.made",
                     headers=b'{"x-kind":"test"}',
                     body=body,

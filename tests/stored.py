@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from headwater.clock import to_micros
 from headwater.delivery import DeliveryState, NewDelivery
 from headwater.intention import DeliveryCommit, DeliveryFailure, PageCommit, RunEnd, StreamDeclaration
-from headwater.jsonvalue import canonical_bytes, content_hash
+from headwater.jsonvalue import canonical_bytes
 from headwater.record import Emission
 from headwater.run import RunState
 from headwater.stores.sqlite.store import SQLiteStore
@@ -116,7 +116,6 @@ async def deliver(store, clock, stored, provider_id, *, body=b"{}", event_type="
                 connection_id=stored.id,
                 received_at=to_micros(clock.now()),
                 provider_id=provider_id,
-                dedupe=content_hash(f"{stored.id}:{provider_id}".encode()),
                 event_type=event_type,
                 headers=b'{"content-type":"application/json"}',
                 body=body,

@@ -11,6 +11,7 @@ from headwater.errors import SchemaError, StartError, StoreUnavailableError
 from headwater.stores.postgres import database, migrate
 from headwater.stores.postgres.database import Database
 from headwater.stores.query import Migration
+from headwater.testing.conformance.world import new_delivery
 from postgres_server import asked, connected, nodes
 from worlds import opened
 
@@ -95,6 +96,25 @@ def test_each_migration_is_recorded_and_a_failing_one_takes_itself_back(postgres
             await migrate.migrate(db, [*migrate.known(), mended])
             await migrate.migrate(db, [*migrate.known(), mended])
             assert await migrate.schema_version(db) == (newest + 1, newest)
+
+    asyncio.run(main())
+
+
+def test_a_delivery_whose_key_was_a_hash_is_known(postgres_url):
+    async def append():
+        async with opened(postgres_url) as world:
+            connection = (await world.store.connections() or [await world.connect()])[0]
+            return (await world.store.append_deliveries([new_delivery(connection.id, "evt_é")]))[0]
+
+    async def main():
+        first = await append()
+        async with connected(postgres_url) as db:  # as the schema before had it
+            await db.execute("UPDATE deliveries SET dedupe = sha256(dedupe)")
+            await db.execute("UPDATE dedupes SET dedupe = sha256(dedupe)")
+            await db.execute("CREATE INDEX dedupes_delivery ON dedupes (delivery_id)")
+            await db.execute("DELETE FROM schema WHERE name = '0012_dedupes'")
+        again = await append()
+        assert (again.id, again.duplicate) == (first.id, True)
 
     asyncio.run(main())
 

@@ -241,6 +241,20 @@ def test_each_migration_is_recorded_and_a_failing_one_takes_itself_back(path):
     db.close()
 
 
+def test_a_delivery_whose_key_was_a_hash_is_known(path):
+    async def append(open_from):
+        async with opened(open_from) as world:
+            connection = (await world.store.connections() or [await world.connect()])[0]
+            return (await world.store.append_deliveries([new_delivery(connection.id, "evt_é")]))[0]
+
+    first = asyncio.run(append(path))
+    with sqlite3.connect(path) as db:  # as the schema before had it
+        db.execute("UPDATE deliveries SET dedupe = randomblob(16)")
+        db.execute("DELETE FROM migrations WHERE name = '0011_dedupes'")
+    again = asyncio.run(append(path))
+    assert (again.id, again.duplicate) == (first.id, True)
+
+
 def test_a_path_that_is_no_database_refuses_to_start(tmp_path):
     async def main(path):
         async with opened(path):

@@ -32,8 +32,7 @@ class NewDelivery(msgspec.Struct, gc=False, kw_only=True):
 
     connection_id: int
     received_at: int  # microseconds
-    provider_id: str  # the provider's delivery id, or the hex hash of the body
-    dedupe: bytes  # 16-byte hash of (connection, provider id)
+    provider_id: str  # the provider's delivery id, or the hex hash of the body: a second one is a duplicate
     event_type: str | None
     headers: bytes  # JSON object of the request's headers, without credentials
     body: bytes

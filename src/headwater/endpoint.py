@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from hashlib import blake2b
 from typing import Any, Protocol
 
 import msgspec
@@ -20,7 +19,6 @@ from headwater.redaction import Redactor
 from headwater.signature import Scheme, SchemeLookup, Verified
 from headwater.signatures import registry
 
-DEDUPE_BYTES = 16
 ENDPOINTS_CACHED = 10_000
 ENDPOINT_SECONDS = 2.0  # a changed secret or a removed connection is noticed within this
 SAMPLE_BODY_BYTES = 512
@@ -66,11 +64,6 @@ class Receivers(Protocol):
         ...
 
 
-def dedupe_key(connection_id: int, provider_id: str) -> bytes:
-    """What makes a second delivery of the same id a duplicate, within its connection."""
-    return blake2b(f"{connection_id}:{provider_id}".encode(), digest_size=DEDUPE_BYTES).digest()
-
-
 def provider_id_of(verified: Verified, body: bytes) -> str:
     """What names a delivery within its connection: its id at the provider, or else the hash of its body."""
     return verified.provider_id or content_hash(body).hex()
@@ -96,12 +89,10 @@ class Endpoint:
 
     def delivery(self, verified: Verified, headers: Headers, body: bytes, received_at: datetime) -> NewDelivery:
         """A verified request as it is stored: its headers without those that prove or unlock anything."""
-        provider_id = provider_id_of(verified, body)
         return NewDelivery(
             connection_id=self.connection.id,
             received_at=to_micros(received_at),
-            provider_id=provider_id,
-            dedupe=dedupe_key(self.connection.id, provider_id),
+            provider_id=provider_id_of(verified, body),
             event_type=verified.event_type,
             headers=self._stored_headers(headers),
             body=body,

@@ -307,7 +307,7 @@ class DeliveryStore(Protocol):
     """The inbox."""
 
     async def append_deliveries(self, deliveries: Sequence[NewDelivery]) -> Sequence[Appended]:
-        """Store deliveries durably (Invariant 1); a known dedupe key counts a duplicate and stores nothing."""
+        """Store deliveries durably (Invariant 1); a known provider id counts a duplicate and stores nothing."""
         ...
 
     async def reject_delivery(self, connection_id: int, *, reason: str, at: datetime, sample: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import logging
 import sys
@@ -17,13 +18,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
 import one_shop
 import pytest
 import two_accounts
 from histories import Told
 
-from headwater import client, dispatch, ingest, ingress, jsonvalue
+from headwater import client, dispatch, ingest, ingress
 from headwater.backoff import Backoff
 from headwater.context import current
 from headwater.delivery import DeliveryState
@@ -108,40 +108,36 @@ def checkpoint_forgotten_at_a_failure(patch: Patch) -> None:
 
 
 def dedupe_in_memory(patch: Patch) -> None:
-    known, seen = inbox._known, {}
+    seen = {}
 
-    def remembered(db, batches):
+    def forgets(one, _):
         mine = seen.setdefault(id(owner()), set())
-        found = {key: one for key, one in known(db, batches).items() if key in mine}
-        mine.update((one.connection_id, one.dedupe) for batch in batches for one in batch)
-        return found
+        key = one.connection_id, one.provider_id
+        is_new = key not in mine
+        mine.add(key)
+        return is_new
 
-    patch.setattr(inbox, "_known", remembered)
-    insert_again(patch)
+    append_again(patch, forgets)
 
 
 def dedupe_with_a_limit(patch: Patch) -> None:
-    known = inbox._known
-
-    def lately(db, batches):
-        since = min(one.received_at for batch in batches for one in batch) - 20_000_000
-        sql = "SELECT received_at >= ? FROM deliveries WHERE id = ?"
-        return {key: one for key, one in known(db, batches).items() if db.execute(sql, (since, one)).get}
-
-    patch.setattr(inbox, "_known", lately)
-    insert_again(patch)
+    append_again(patch, lambda one, known_at: known_at < one.received_at - 20_000_000)
 
 
-def insert_again(patch: Patch) -> None:
-    """The unique index must not stand in the way of what a faulty dedupe lets through."""
-    insert = inbox._insert
-    patch.setattr(
-        inbox, "_insert",
-        lambda db, fresh: insert(db, [
-            (number, msgspec.structs.replace(one, dedupe=jsonvalue.content_hash(one.dedupe + str(number).encode())))
-            for number, one in fresh
-        ]),
-    )  # fmt: skip
+def append_again(patch: Patch, forgets) -> None:
+    """A known delivery that is forgotten is stored again: the unique index must not stand in its way."""
+    append, numbers = inbox._append_many, itertools.count()
+
+    def again(db, batches):
+        for one in (one for batch in batches for one in batch):
+            key = one.connection_id, one.provider_id.encode()
+            known_at = db.execute("SELECT received_at FROM deliveries WHERE (connection_id, dedupe) = (?, ?)", key).get
+            if forgets(one, known_at or one.received_at) and known_at is not None:
+                aside = b"%s %d" % (key[1], next(numbers))
+                db.execute("UPDATE deliveries SET dedupe = ? WHERE (connection_id, dedupe) = (?, ?)", (aside, *key))
+        return append(db, batches)
+
+    patch.setattr(inbox, "_append_many", again)
 
 
 def no_epoch_check(patch: Patch) -> None:

@@ -19,11 +19,11 @@ WITH home AS MATERIALIZED (
     SELECT id FROM connections WHERE id = ANY(%(homes)b::bigint[]) ORDER BY id FOR KEY SHARE
 ),
 given AS MATERIALIZED (
-    SELECT j.*, j.first_id + nextval('delivery_number') AS id
-    FROM unnest(%(connection_ids)b::bigint[], %(dedupes)b::bytea[], %(provider_ids)b::text[], %(event_types)b::text[],
+    SELECT j.*, convert_to(j.provider_id, 'UTF8') AS dedupe, j.first_id + nextval('delivery_number') AS id
+    FROM unnest(%(connection_ids)b::bigint[], %(provider_ids)b::text[], %(event_types)b::text[],
         %(received_ats)b::bigint[], %(hours)b::bigint[], %(first_ids)b::bigint[], %(headers)b::bytea[],
         %(bodies)b::bytea[]) WITH ORDINALITY
-        AS j (connection_id, dedupe, provider_id, event_type, received_at, hour, first_id, headers, body, place)
+        AS j (connection_id, provider_id, event_type, received_at, hour, first_id, headers, body, place)
     WHERE (SELECT count(*) FROM home) = cardinality(%(homes)b::bigint[])
 ),
 remembered AS (
@@ -51,12 +51,14 @@ SELECT g.place, g.id, r.delivery_id IS NOT NULL AS is_fresh
 FROM given g LEFT JOIN remembered r ON r.delivery_id = g.id ORDER BY g.place;
 
 -- name: known
--- The deliveries that have one of these dedupe keys.
-SELECT d.connection_id, d.dedupe, d.delivery_id
-FROM unnest(%(connection_ids)s::bigint[], %(dedupes)s::bytea[]) AS a (connection_id, dedupe)
+-- The deliveries that have these dedupe keys, in that order.
+SELECT d.delivery_id
+FROM unnest(%(connection_ids)s::bigint[], %(provider_ids)s::text[]) WITH ORDINALITY AS a (connection_id, provider_id, place)
 CROSS JOIN LATERAL (
-    SELECT * FROM dedupes WHERE connection_id = a.connection_id AND dedupe = a.dedupe LIMIT 1
-) d;
+    SELECT delivery_id FROM dedupes
+    WHERE connection_id = a.connection_id AND dedupe = convert_to(a.provider_id, 'UTF8') LIMIT 1
+) d
+ORDER BY a.place;
 
 -- name: hold
 -- Hold deliveries, lowest id first; how their claims stand now.

@@ -8,7 +8,7 @@ of its own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
@@ -43,8 +43,6 @@ from headwater.stores.row import as_claim, micros
 
 _sql = queries("deliveries.sql")
 
-Key = tuple[int, bytes]  # connection id, dedupe key
-
 
 class _MissingDaysError(Exception):
     """The day of a delivery has no partition yet."""
@@ -59,10 +57,9 @@ async def append_deliveries(database: Database, batches: Sequence[Sequence[NewDe
     if not found:
         raise NotFoundError("The connection of the delivery is gone.")
     repeated = [delivery for delivery, one in zip(given, found, strict=True) if not one["is_fresh"]]
-    known = await database.transact(lambda db: _note_repeated(db, repeated)) if repeated else {}
+    firsts = iter(await database.transact(lambda db: _note_repeated(db, repeated)) if repeated else ())
     appended = (
-        Appended(id=one["id"] if one["is_fresh"] else known[_key(delivery)], duplicate=not one["is_fresh"])
-        for delivery, one in zip(given, found, strict=True)
+        Appended(id=one["id"] if one["is_fresh"] else next(firsts), duplicate=not one["is_fresh"]) for one in found
     )
     return [list(islice(appended, len(batch))) for batch in batches]
 
@@ -150,7 +147,6 @@ async def _append(db: Connection, given: Sequence[NewDelivery]) -> list[Row]:
             _sql["append"],
             homes=sorted({delivery.connection_id for delivery in given}),
             connection_ids=[delivery.connection_id for delivery in given],
-            dedupes=[delivery.dedupe for delivery in given],
             provider_ids=[escaped(delivery.provider_id) for delivery in given],
             event_types=[delivery.event_type and escaped(delivery.event_type) for delivery in given],
             received_ats=[delivery.received_at for delivery in given],
@@ -163,27 +159,27 @@ async def _append(db: Connection, given: Sequence[NewDelivery]) -> list[Row]:
         raise _MissingDaysError from error
 
 
-async def _note_repeated(db: Connection, repeated: Sequence[NewDelivery]) -> Mapping[Key, int]:
+async def _note_repeated(db: Connection, repeated: Sequence[NewDelivery]) -> Sequence[int]:
     """Count what arrived again; the id of each one's first arrival."""
-    homes, dedupes = [one.connection_id for one in repeated], [one.dedupe for one in repeated]
-    found = await rows(db, _sql["known"], connection_ids=homes, dedupes=dedupes)
-    known: dict[Key, int] = {(one["connection_id"], one["dedupe"]): one["delivery_id"] for one in found}
+    found = await rows(
+        db,
+        _sql["known"],
+        connection_ids=[one.connection_id for one in repeated],
+        provider_ids=[escaped(one.provider_id) for one in repeated],
+    )
+    if len(found) < len(repeated):
+        raise StoreUnavailableError("The first arrival of a delivery was removed while it came again.")
+    firsts = [one["delivery_id"] for one in found]
     times: dict[int, tuple[int, int]] = {}  # id → how often, and when last
-    for delivery in repeated:
-        if _key(delivery) not in known:
-            raise StoreUnavailableError("The first arrival of a delivery was removed while it came again.")
-        count, at = times.get(known[_key(delivery)], (0, 0))
-        times[known[_key(delivery)]] = count + 1, max(at, delivery.received_at)
+    for first, delivery in zip(firsts, repeated, strict=True):
+        count, at = times.get(first, (0, 0))
+        times[first] = count + 1, max(at, delivery.received_at)
     ids = sorted(times)
     await execute(db, _sql["hold"], ids=ids)
     await execute(
         db, _sql["count_duplicates"], ids=ids, counts=[times[one][0] for one in ids], ats=[times[one][1] for one in ids]
     )
-    return known
-
-
-def _key(delivery: NewDelivery) -> Key:
-    return delivery.connection_id, delivery.dedupe
+    return firsts
 
 
 async def _claims(db: Connection, ids: Sequence[int]) -> dict[int, tuple[str, int]]:

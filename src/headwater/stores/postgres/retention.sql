@@ -15,7 +15,9 @@ DELETE FROM emission_keys WHERE delivery_id >= %(first)s AND delivery_id < %(end
 
 -- name: forget_dedupes
 -- The dedupe keys of a day's deliveries.
-DELETE FROM dedupes WHERE delivery_id >= %(first)s AND delivery_id < %(end)s;
+DELETE FROM dedupes k USING deliveries d
+WHERE d.id >= %(first)s AND d.id < %(end)s
+    AND k.connection_id = d.connection_id AND k.dedupe = d.dedupe AND k.delivery_id = d.id;
 
 -- name: wait_shortly
 -- Wait for no lock longer than this, in this transaction.
@@ -40,7 +42,9 @@ DELETE FROM emission_keys WHERE delivery_id = ANY(%(ids)s::bigint[]);
 
 -- name: purge_dedupes
 -- The dedupe keys of purged deliveries.
-DELETE FROM dedupes WHERE delivery_id = ANY(%(ids)s::bigint[]);
+DELETE FROM dedupes k USING deliveries d
+WHERE d.id = ANY(%(ids)s::bigint[])
+    AND k.connection_id = d.connection_id AND k.dedupe = d.dedupe AND k.delivery_id = d.id;
 
 -- name: purge_bodies
 -- The bodies of purged deliveries.

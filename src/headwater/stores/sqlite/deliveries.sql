@@ -1,22 +1,14 @@
 -- name: known
--- The deliveries of a connection that have one of these dedupe keys.
-SELECT json_group_array(json_array(lower(hex(d.dedupe)), d.id))
-FROM carray(:dedupes) a
-CROSS JOIN deliveries d ON d.connection_id = :connection_id AND d.dedupe = a.value;
-
--- name: last_id
--- The newest delivery id ever given out; read anew in each transaction.
-SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'deliveries'), 0);
-
--- name: existing_connections
--- Which of these connections exist.
-SELECT json_group_array(c.id) FROM json_each(:ids) j JOIN connections c ON c.id = j.value;
+-- The ids of deliveries, each as its connection and its provider's id name it, in that order.
+SELECT json_group_array(d.id ORDER BY a.key)
+FROM json_each(:rows) a
+CROSS JOIN deliveries d ON d.connection_id = a.value ->> 0 AND d.dedupe = CAST(a.value ->> 1 AS BLOB);
 
 -- name: insert
--- Store deliveries, apart from their bodies.
-INSERT INTO deliveries (id, connection_id, dedupe, provider_id, event_type, received_at, due_at, body_bytes)
-SELECT value ->> 0, value ->> 1, unhex(value ->> 2), value ->> 3, value ->> 4, value ->> 5, value ->> 5, value ->> 6
-FROM json_each(:rows);
+-- Store deliveries whose dedupe keys are new, apart from their bodies.
+INSERT INTO deliveries (connection_id, dedupe, provider_id, event_type, received_at, due_at, body_bytes)
+SELECT value ->> 0, CAST(value ->> 1 AS BLOB), value ->> 1, value ->> 2, value ->> 3, value ->> 3, value ->> 4
+FROM json_each(:rows) WHERE true ON CONFLICT (connection_id, dedupe) DO NOTHING;
 
 -- name: insert_bodies
 -- Headers and bodies, each packed as one blob (see `pack_body`), in one step.

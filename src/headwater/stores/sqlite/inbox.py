@@ -5,7 +5,7 @@ pending ── claimed: epoch + 1, lease ──> done · pending again · dead
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -20,7 +20,7 @@ from headwater.stores import log_row
 from headwater.stores.lease import check_claim, parcel_of_delivery
 from headwater.stores.plan import Effects, hour_of
 from headwater.stores.row import as_claim, micros
-from headwater.stores.sqlite.database import execute, json_text, queries, rows, table, value
+from headwater.stores.sqlite.database import execute, json_text, queries, rows, table
 from headwater.stores.sqlite.ingest import Batch
 from headwater.stores.sqlite.log_lines import add_log_lines
 from headwater.stores.sqlite.packing import pack_body
@@ -96,74 +96,65 @@ def fail_delivery(db: apsw.Connection, failure: DeliveryFailure) -> None:
 
 
 def _append_many(db: apsw.Connection, batches: Sequence[Sequence[NewDelivery]]) -> Sequence[Any]:
-    given = {delivery.connection_id for batch in batches for delivery in batch}
-    existing = set(table(db, _sql["existing_connections"], ids=json_text(sorted(given))))
-    accepted = [batch for batch in batches if all(delivery.connection_id in existing for delivery in batch)]
-    known = _known(db, accepted)
-    next_id = value(db, _sql["last_id"]) + 1
-    fresh: list[tuple[int, NewDelivery]] = []
+    given = [delivery for batch in batches for delivery in batch]
+    stored = _insert(db, given)
+    ids = _ids(db, given, stored)
+    fresh = _fresh(ids, stored)
+    if fresh:
+        packed = apsw.carray(tuple([pack_body(delivery_id, given[place]) for delivery_id, place in fresh.items()]))
+        execute(db, _sql["insert_bodies"], packed=packed)
+    appended = [
+        Appended(id=delivery_id, duplicate=fresh.get(delivery_id) != place) for place, delivery_id in enumerate(ids)
+    ]
+    _count_duplicates(db, zip(appended, given, strict=True))
+    _note_arrivals(db, [given[place] for place in fresh.values()], given)
+    answers = iter(appended)
+    return [[next(answers) for _ in batch] for batch in batches]
+
+
+def _insert(db: apsw.Connection, given: Sequence[NewDelivery]) -> int:
+    """How many of these were stored; the others are known."""
+    columns = [(one.connection_id, one.provider_id, one.event_type, one.received_at, len(one.body)) for one in given]
+    try:
+        return execute(db, _sql["insert"], rows=json_text(columns))
+    except apsw.ConstraintError as error:
+        if getattr(error, "extendedresult", None) != apsw.SQLITE_CONSTRAINT_FOREIGNKEY:
+            raise
+        raise NotFoundError("The connection of the delivery is gone.") from error
+
+
+def _ids(db: apsw.Connection, given: Sequence[NewDelivery], stored: int) -> Sequence[int]:
+    if stored == len(given):  # the usual case: ids ascend, and nobody else writes meanwhile
+        newest = db.last_insert_rowid()
+        return range(newest - stored + 1, newest + 1)
+    return table(db, _sql["known"], rows=json_text([(one.connection_id, one.provider_id) for one in given]))
+
+
+def _fresh(ids: Sequence[int], stored: int) -> dict[int, int]:
+    """The ids that were given out just now, which are the newest, and the place of each one's first arrival."""
+    newest = set(sorted(set(ids))[-stored:]) if stored else set()
+    first: dict[int, int] = {}
+    for place, delivery_id in enumerate(ids):
+        if delivery_id in newest:
+            first.setdefault(delivery_id, place)
+    return first
+
+
+def _count_duplicates(db: apsw.Connection, arrivals: Iterable[tuple[Appended, NewDelivery]]) -> None:
     repeated: dict[int, tuple[int, int]] = {}  # id → how often, and when last
-    results: list[Any] = []
-    for batch in batches:
-        if not all(delivery.connection_id in existing for delivery in batch):
-            results.append(NotFoundError("The connection of the delivery is gone."))
-            continue
-        appended: list[Appended] = []
-        for delivery in batch:
-            key = delivery.connection_id, delivery.dedupe
-            first = known.get(key)
-            appended.append(Appended(id=first or next_id, duplicate=first is not None))
-            if first is not None:
-                count, at = repeated.get(first, (0, 0))
-                repeated[first] = count + 1, max(at, delivery.received_at)
-                continue
-            known[key] = next_id
-            fresh.append((next_id, delivery))
-            next_id += 1
-        results.append(appended)
-    _insert(db, fresh)
+    for appended, delivery in arrivals:
+        if appended.duplicate:
+            count, at = repeated.get(appended.id, (0, 0))
+            repeated[appended.id] = count + 1, max(at, delivery.received_at)
     if repeated:
         execute(
             db, _sql["count_duplicates"], rows=json_text([(first, *figures) for first, figures in repeated.items()])
         )
-    _note_arrivals(db, fresh, [delivery for batch in accepted for delivery in batch])
-    return results
 
 
-def _known(db: apsw.Connection, batches: Sequence[Sequence[NewDelivery]]) -> dict[tuple[int, bytes], int]:
-    asked: dict[int, dict[bytes, None]] = {}
-    for batch in batches:
-        for delivery in batch:
-            asked.setdefault(delivery.connection_id, {})[delivery.dedupe] = None
-    return {
-        (connection_id, bytes.fromhex(dedupe)): delivery_id
-        for connection_id, dedupes in asked.items()
-        for dedupe, delivery_id in table(
-            db, _sql["known"], connection_id=connection_id, dedupes=apsw.carray(tuple(dedupes))
-        )
-    }
-
-
-def _insert(db: apsw.Connection, fresh: Sequence[tuple[int, NewDelivery]]) -> None:
-    if not fresh:
-        return
-    columns = [
-        (
-            delivery_id, delivery.connection_id, delivery.dedupe.hex(), delivery.provider_id, delivery.event_type,
-            delivery.received_at, len(delivery.body),
-        )
-        for delivery_id, delivery in fresh
-    ]  # fmt: skip
-    execute(db, _sql["insert"], rows=json_text(columns))
-    packed = apsw.carray(tuple([pack_body(delivery_id, delivery) for delivery_id, delivery in fresh]))
-    execute(db, _sql["insert_bodies"], packed=packed)
-
-
-def _note_arrivals(
-    db: apsw.Connection, fresh: Sequence[tuple[int, NewDelivery]], arrived: Sequence[NewDelivery]
-) -> None:
+def _note_arrivals(db: apsw.Connection, fresh: Sequence[NewDelivery], arrived: Sequence[NewDelivery]) -> None:
     hours: dict[tuple[int, int], int] = {}
-    for _, delivery in fresh:
+    for delivery in fresh:
         hour = hour_of(delivery.received_at)
         hours[delivery.connection_id, hour] = hours.get((delivery.connection_id, hour), 0) + 1
     last: dict[int, int] = {}

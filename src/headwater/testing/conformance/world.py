@@ -76,7 +76,6 @@ def new_delivery(connection_id: int, provider_id: str, seconds: float = 0, **ove
     """A delivery as ingress appends it."""
     fields: dict[str, Any] = {
         "connection_id": connection_id, "received_at": to_micros(at(seconds)), "provider_id": provider_id,
-        "dedupe": blake2b(f"{connection_id}:{provider_id}".encode(), digest_size=16).digest(),
         "event_type": "customer.updated", "headers": b'{"content-type":"application/json"}', "body": b'{"ok":true}',
     }  # fmt: skip
     return NewDelivery(**{**fields, **overrides})
