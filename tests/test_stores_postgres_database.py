@@ -1,6 +1,7 @@
 """How often a piece of work is carried out on PostgreSQL, and what its errors become."""
 
 import asyncio
+import struct
 from contextlib import asynccontextmanager
 
 import psycopg
@@ -8,6 +9,7 @@ import pytest
 
 from headwater import failpoint
 from headwater.errors import NotFoundError, StoreUnavailableError
+from headwater.stores.postgres.arrays import Bigints, Byteas, Texts
 from headwater.stores.postgres.database import Database, execute, is_spoiled, prepared, row, rows, translated, value
 
 
@@ -152,3 +154,28 @@ def test_rows_come_whole_and_text_that_postgresql_cannot_hold_comes_back(postgre
 def test_a_store_that_is_closed_says_so(postgres_url):
     with pytest.raises(StoreUnavailableError, match="The store is closed"):
         asyncio.run(Database(postgres_url).read(Counted(None, failures=0)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "array", "values"),
+    [
+        (Bigints, "bigint[]", [0, -1, 2**63 - 1, -(2**63)]),
+        (Byteas, "bytea[]", [b"", b"\0\xff", b"x" * 70_000]),
+        (Texts, "text[]", ["", "é\U0001f600", None, "NULL", "{,}"]),
+        (Texts, "text[]", [None]),
+        (Bigints, "bigint[]", []),
+        (Byteas, "bytea[]", []),
+        (Texts, "text[]", []),
+    ],
+)
+def test_a_packed_array_is_the_one_that_psycopg_sends(postgres_url, kind, array, values):
+    async def read(db):
+        query = f"SELECT %(packed)b AS packed, %(packed)b = %(listed)s::{array} AS are_equal"
+        return await prepared(db, query, packed=kind(values), listed=values)
+
+    assert works(postgres_url, lambda database: database.read(read)) == [{"packed": values, "are_equal": True}]
+
+
+def test_a_number_of_more_than_64_bits_is_not_packed():
+    with pytest.raises(struct.error):
+        Bigints([2**63])

@@ -20,6 +20,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from headwater.errors import HeadwaterError, StartError, StoreUnavailableError
 from headwater.failpoint import failpoint
 from headwater.stores import query
+from headwater.stores.postgres import arrays
 
 CONNECTIONS_MAX = 10
 CONNECT_SECONDS = 10.0  # for a connection, whether new or from the pool
@@ -291,6 +292,7 @@ def translating() -> Iterator[None]:
 
 
 async def _configure(db: Connection) -> None:
+    arrays.register(db)
     await db.execute(_CONFIGURE.encode(), {"session": document(_SESSION)})
 
 

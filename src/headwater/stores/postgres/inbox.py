@@ -23,6 +23,7 @@ from headwater.intention import CommitResult, DeliveryCommit, DeliveryFailure
 from headwater.stores import log_row
 from headwater.stores.lease import check_claim, parcel_of_delivery
 from headwater.stores.plan import Effects, hour_of
+from headwater.stores.postgres.arrays import Bigints, Byteas, Texts
 from headwater.stores.postgres.connections import hold
 from headwater.stores.postgres.database import (
     Connection,
@@ -146,14 +147,14 @@ async def _append(db: Connection, given: Sequence[NewDelivery]) -> list[Row]:
             db,
             _sql["append"],
             homes=sorted({delivery.connection_id for delivery in given}),
-            connection_ids=[delivery.connection_id for delivery in given],
-            provider_ids=[escaped(delivery.provider_id) for delivery in given],
-            event_types=[delivery.event_type and escaped(delivery.event_type) for delivery in given],
-            received_ats=[delivery.received_at for delivery in given],
-            hours=[hour_of(delivery.received_at) for delivery in given],
-            first_ids=[first_id(day_of(delivery.received_at)) for delivery in given],
-            headers=[delivery.headers for delivery in given],
-            bodies=[delivery.body for delivery in given],
+            connection_ids=Bigints([delivery.connection_id for delivery in given]),
+            provider_ids=Texts([escaped(delivery.provider_id) for delivery in given]),
+            event_types=Texts([delivery.event_type and escaped(delivery.event_type) for delivery in given]),
+            received_ats=Bigints([delivery.received_at for delivery in given]),
+            hours=Bigints([hour_of(delivery.received_at) for delivery in given]),
+            first_ids=Bigints([first_id(day_of(delivery.received_at)) for delivery in given]),
+            headers=Byteas([delivery.headers for delivery in given]),
+            bodies=Byteas([delivery.body for delivery in given]),
         )
     except CheckViolation as error:
         raise _MissingDaysError from error

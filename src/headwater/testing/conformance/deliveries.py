@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -58,11 +59,18 @@ async def a_delivery_is_stored_as_it_came(world: World) -> None:
     assert (listed.body, listed.headers) == (None, {})
     assert await world.store.delivery(999) is None
     assert await world.store.append_deliveries([]) == []
-    await refused(NotFoundError, world.store.append_deliveries([new_delivery(999, "evt_2")]))
+    gone, neighbour = await asyncio.gather(
+        world.store.append_deliveries([new_delivery(999, "evt_2")]),
+        world.store.append_deliveries([new_delivery(connection.id, "evt_2")]),
+        return_exceptions=True,
+    )
+    assert isinstance(gone, NotFoundError)
+    assert isinstance(neighbour, Sequence)
+    assert not neighbour[0].duplicate
 
 
 async def redelivery_is_a_visible_duplicate(world: World) -> None:
-    """Within one call and over many; another connection's same id is another delivery."""
+    """Within one call and over many, between new ones too; another connection's same id is another delivery."""
     connection = await _receive(world)
     other = await world.connect("other")
     given = [new_delivery(connection.id, name) for name in ("a", "b", "a")]
@@ -74,7 +82,15 @@ async def redelivery_is_a_visible_duplicate(world: World) -> None:
     stored = await world.store.delivery(first[0].id)
     assert stored is not None
     assert (stored.duplicates, stored.last_duplicate_at) == (2, at(60))
-    assert await world.store.count_deliveries(DeliveryFilter()) == 3
+    given = [new_delivery(connection.id, name, 90, body=name.encode()) for name in ("c", "a", "d", "c", "b")]
+    mixed = await world.store.append_deliveries(given)
+    assert [one.duplicate for one in mixed] == [False, True, False, True, True]
+    assert [mixed[place].id for place in (1, 3, 4)] == [first[0].id, mixed[0].id, first[1].id]
+    for place, repeated in (0, 1), (2, 0):
+        stored = await world.store.delivery(mixed[place].id)
+        assert stored is not None
+        assert (stored.provider_id.encode(), stored.duplicates) == (stored.body, repeated)
+    assert await world.store.count_deliveries(DeliveryFilter()) == 5
 
 
 async def a_hundred_at_once_are_one(world: World) -> None:
