@@ -92,7 +92,7 @@ def _admission(folder: Path, fresh: Callable[[], str]) -> Row:
 
 
 def _accept(folder: Path) -> list[Row]:
-    # A server of its own: that of the rows before still cleans up after 100,000 streams.
+    # A server of its own: what it does after the rows before, of 100,000 streams, is no part of these.
     with serving() as fresh:
         rounds = [
             (

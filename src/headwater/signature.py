@@ -42,7 +42,9 @@ class SignedRequest(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 class Verified(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What a scheme knows of a delivery once it is proved."""
 
-    provider_id: str | None  # the delivery's id at the provider; None: the body's hash serves
+    # The delivery's id at the provider; None: the body's hash serves. At most `identity.NAME_CHARS_MAX` characters, for
+    # it is a key in the store's index.
+    provider_id: str | None
     event_type: str | None = None
     reply: tuple[int, str, bytes] | None = None  # status, content type, body: a handshake, answered and not stored
 

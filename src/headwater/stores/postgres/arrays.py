@@ -55,8 +55,8 @@ class Texts(bytes):
 
 def register(db: AsyncConnection[Any]) -> None:
     """Let the statements of a connection take these."""
-    for kind, number in (Bigints, 1016), (Byteas, 1001), (Texts, 1009):
-        db.adapters.register_dumper(kind, type(f"{kind.__name__}Dumper", (_ArrayDumper,), {"oid": number}))
+    for kind, dumper in _DUMPERS.items():
+        db.adapters.register_dumper(kind, dumper)
 
 
 class _ArrayDumper(Dumper):
@@ -64,6 +64,21 @@ class _ArrayDumper(Dumper):
 
     def dump(self, obj: bytes) -> bytes:
         return obj
+
+
+class _BigintsDumper(_ArrayDumper):
+    oid = 1016
+
+
+class _ByteasDumper(_ArrayDumper):
+    oid = 1001
+
+
+class _TextsDumper(_ArrayDumper):
+    oid = 1009
+
+
+_DUMPERS: dict[type, type[Dumper]] = {Bigints: _BigintsDumper, Byteas: _ByteasDumper, Texts: _TextsDumper}
 
 
 def _array(number: int, length: int, elements: Sequence[bytes], *, has_nulls: bool = False) -> bytes:

@@ -11,6 +11,7 @@ from headwater.delivery import REPLAY_CANCELLED, ClaimedDelivery, DeliveryFilter
 from headwater.errors import FencedError, NotFoundError
 from headwater.intention import CommitResult, DeliveryFailure, StoredConnection
 from headwater.record import Outcome
+from headwater.signatures.identity import NAME_CHARS_MAX
 from headwater.testing.clock import START
 from headwater.testing.conformance.world import (
     LEASE_SECONDS,
@@ -90,7 +91,9 @@ async def redelivery_is_a_visible_duplicate(world: World) -> None:
         stored = await world.store.delivery(mixed[place].id)
         assert stored is not None
         assert (stored.provider_id.encode(), stored.duplicates) == (stored.body, repeated)
-    assert await world.store.count_deliveries(DeliveryFilter()) == 5
+    longest = new_delivery(connection.id, "\U0001f600" * NAME_CHARS_MAX)
+    assert [one.duplicate for one in await world.store.append_deliveries([longest, longest])] == [False, True]
+    assert await world.store.count_deliveries(DeliveryFilter()) == 6
 
 
 async def a_hundred_at_once_are_one(world: World) -> None:
