@@ -101,8 +101,11 @@ async def _deliver(world, acme, other):
     old, first, second = claims[f"d{-40 * DAY}"], claims[f"d{-DAY}"], claims["d0"]
     await world.store.finish_delivery(done(old, emission("e0", "x", key="evt_0"), now=at(-39 * DAY), log=[LOGGED]))
     await world.store.finish_delivery(
-        replace(
-            done(first, emission("e1", "x", 50, key="evt_1"), emission("e1", "older", 10, key="evt_2"), now=at(401)),
+        done(
+            first,
+            emission("e1", "x", 50, key="evt_1"),
+            emission("e1", "older", 10, key="evt_2"),
+            now=at(401),
             quarantined=[broken("q", stream="events")],
         )
     )

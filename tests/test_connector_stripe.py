@@ -103,7 +103,7 @@ class Book:
             outcome = decide(emission, self.known.get(place), self.keys.get(emission.key))
             self.outcomes.append(outcome)
             if emission.key is not None:
-                self.keys[emission.key] = Content(hash=emission.hash.hex(), deleted=emission.deleted)
+                self.keys[emission.key] = Content(hash=emission.hash, deleted=emission.deleted)
             if outcome in (Outcome.CREATED, Outcome.UPDATED, Outcome.DELETED):
                 self.payloads[place] = emission.payload
                 self.known[place] = Known(

@@ -5,7 +5,7 @@ import asyncio
 import uvicorn
 from uvicorn.server import ServerState
 
-from headwater.corked import CorkedProtocol, CorkedTransport
+from headwater.corked import Cork, CorkedProtocol, CorkedTransport
 from headwater.testing.clock import settle
 
 
@@ -33,7 +33,7 @@ def told(*acts):
 
     async def main():
         inner = Recorded()
-        corked = CorkedTransport(inner, asyncio.get_running_loop())
+        corked = CorkedTransport(inner, Cork(asyncio.get_running_loop()))
         for act in acts:
             act(corked)
         now = list(inner.asked)
@@ -98,7 +98,7 @@ def test_an_answer_of_the_server_leaves_as_one():
 def test_what_else_it_is_asked_the_transport_answers():
     async def main():
         inner = Recorded()
-        corked = CorkedTransport(inner, asyncio.get_running_loop())
+        corked = CorkedTransport(inner, Cork(asyncio.get_running_loop()))
         assert not corked.is_closing()
         corked.close()
         assert corked.is_closing()

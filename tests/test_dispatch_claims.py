@@ -18,6 +18,7 @@ from headwater.errors import (
     StoreUnavailableError,
 )
 from headwater.route import WebhookRequest
+from headwater.stores import lease
 from headwater.testing.clock import FakeClock
 
 
@@ -61,6 +62,23 @@ def test_an_ordered_backlog_is_served_without_waiting_for_the_clock() -> None:
         await serving
 
     run(post, scenario, ordered=True)
+
+
+def test_large_bodies_are_served_claim_by_claim_without_waiting_for_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "CLAIM_BYTES_MAX", 250)
+
+    async def post(request: WebhookRequest) -> None:
+        emit(request, id=request.provider_id)
+
+    async def scenario(world: World) -> None:
+        await world.receive(*(f"d{number}" for number in range(5)), body=b'{"filling":"%s"}' % (b"x" * 100))
+        serving = asyncio.create_task(world.dispatcher.serve())
+        await world.until(lambda: _equal(world.store.pending_deliveries(), 0))
+        world.dispatcher.drain()
+        await serving
+        assert world.store.claims == [2, 2, 1]
+
+    run(post, scenario)
 
 
 def test_handlers_run_side_by_side_up_to_their_limit() -> None:

@@ -9,7 +9,16 @@ from msgspec.structs import replace
 from builders import AT, make_ref
 from headwater.errors import FencedError, MassDeleteError
 from headwater.intention import DELETE_BRAKE_MIN, PageCommit
-from headwater.stores.lease import REHEARSAL, admit_page, brake, check_claim, check_lease, parcel_of_page
+from headwater.stores.lease import (
+    CLAIM_BYTES_MAX,
+    REHEARSAL,
+    admit_page,
+    brake,
+    check_claim,
+    check_lease,
+    claim_of,
+    parcel_of_page,
+)
 from headwater.stores.plan import Found, Plan
 
 REF = make_ref(run_id=7, epoch=2)
@@ -49,6 +58,14 @@ def test_a_claim_that_was_lost_is_told(state, epoch):
     with pytest.raises(FencedError) as caught:
         check_claim(claim, state, epoch)
     assert str(caught.value) == "The claim 4 of delivery 9 was retaken or the delivery is settled."
+
+
+def test_a_claim_holds_what_fits_and_never_nothing():
+    third = CLAIM_BYTES_MAX // 3
+    assert claim_of([]) == []
+    assert claim_of((number, third) for number in range(1, 9)) == [1, 2, 3]
+    assert claim_of([(1, third), (2, CLAIM_BYTES_MAX), (3, 1)]) == [1]
+    assert claim_of([(1, 2 * CLAIM_BYTES_MAX), (2, 0)]) == [1]
 
 
 def test_a_page_comes_after_the_one_before_it():

@@ -5,7 +5,7 @@ from msgspec.structs import astuple
 from headwater.jsonvalue import content_hash
 from headwater.record import Counts, Emission, Outcome, Quarantined
 from headwater.stores.outcome import Known
-from headwater.stores.plan import Found, NewVersion, Parcel, Plan, wanted
+from headwater.stores.plan import HOUR_MICROSECONDS, Found, NewVersion, Parcel, Plan, wanted
 
 HOME = (1, "customer")
 
@@ -16,10 +16,10 @@ def emitted(source_id, content="x", *, key=None, as_of=10, stream="customers", d
     return Emission.of("customer", stream, source_id, payload, hashed, as_of, deleted)
 
 
-def parcel(*emissions, quarantined=(), origin="poll"):
+def parcel(*emissions, quarantined=(), origin="poll", partition="", at=100):
     return Parcel(
-        connection_id=1, partition="", emissions=emissions, quarantined=quarantined, origin=origin,
-        connector_version="1", at=100,
+        connection_id=1, partition=partition, emissions=emissions, quarantined=quarantined, origin=origin,
+        connector_version="1", at=at,
     )  # fmt: skip
 
 
@@ -41,6 +41,13 @@ def planned(*, known=(), absent=(), live=0):
     return Plan(Found(records=records, absent={HOME: set(absent)}, live=lives), first_sequence=7)
 
 
+def told(plan):
+    """The figures and the last instant of a plan's hours, by stream and hour."""
+    streams = ["customers", "events"]
+    hours = plan.hours(lambda stream, at: streams.index(stream[1]))
+    return {(streams[one.stream_id], one.start): (one.figures, one.last_at) for one in hours}
+
+
 def test_the_figures_of_a_parcel_are_those_of_each_of_its_streams():
     plan = planned(absent=("a", "b", "c"))
     brought = parcel(
@@ -51,15 +58,43 @@ def test_the_figures_of_a_parcel_are_those_of_each_of_its_streams():
     assert effects.result.outcomes == [Outcome.CREATED, Outcome.CREATED, Outcome.DUPLICATE]
     assert effects.result.counts == Counts(created=2, duplicate=1, quarantined=2)
     of_customers, of_events = Counts(created=1, duplicate=1), Counts(created=1, quarantined=2)
-    assert dict(effects.figures()) == {
-        "customers": (*astuple(of_customers), 0, 1), "events": (*astuple(of_events), 0, 1)
+    plan.merge(effects)
+    assert told(plan) == {
+        ("customers", 0): ((*astuple(of_customers), 0, 1), 100), ("events", 0): ((*astuple(of_events), 0, 1), 100)
     }  # fmt: skip
+
+
+def test_the_figures_of_a_batch_are_summed_by_stream_and_hour():
+    plan = planned(absent=("a", "b", "c", "d"))
+    second = HOUR_MICROSECONDS + 5
+    for at, one in (
+        (10, emitted("a")),
+        (second, emitted("b")),
+        (30, emitted("c")),
+        (20, emitted("d", stream="events")),
+    ):
+        plan.merge(plan.weigh(parcel(one, at=at)))
+    assert told(plan) == {
+        ("customers", 0): ((*astuple(Counts(created=2)), 2, 0), 30),
+        ("customers", HOUR_MICROSECONDS): ((*astuple(Counts(created=1)), 1, 0), second),
+        ("events", 0): ((*astuple(Counts(created=1)), 1, 0), 20),
+    }
+
+
+def test_partitions_that_share_a_row_are_counted_in_it():
+    plan = planned(absent=("a", "b"))
+    for partition, source_id in (("eu", "a"), ("us", "b")):
+        plan.merge(plan.weigh(parcel(emitted(source_id), partition=partition)))
+    (hour,) = plan.hours(lambda stream, at: 7)
+    assert (hour.stream_id, hour.figures[0]) == (7, 2)
 
 
 def test_what_a_poll_changed_and_what_was_pushed_are_told_apart():
     for origin, changes in (("poll", (1, 0)), ("webhook", (0, 1)), ("replay", (0, 1)), ("backfill", (0, 0))):
-        ((stream, counts),) = planned(absent=("a",)).weigh(parcel(emitted("a"), origin=origin)).figures()
-        assert (stream, counts[7:]) == ("customers", changes)
+        plan = planned(absent=("a",))
+        plan.merge(plan.weigh(parcel(emitted("a"), origin=origin)))
+        (hour,) = plan.hours(lambda stream, at: 1)
+        assert hour.figures[7:] == changes
 
 
 def test_live_records_are_counted_over_the_parcels_of_a_batch():

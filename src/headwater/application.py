@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -105,12 +105,10 @@ class Application:
         )
         self._ingress_drain: asyncio.Task[None] | None = None
 
-    async def asgi(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def asgi(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Deliveries go to the ingress with nothing in between, everything else to the API and the pages."""
-        if scope["path"].startswith(self._endpoints):
-            await self.ingress(scope, receive, send)
-        else:
-            await self._pages(scope, receive, send)
+        app = self.ingress if scope["path"].startswith(self._endpoints) else self._pages
+        return app(scope, receive, send)
 
     async def first_link(self) -> str | None:
         """A link that makes the first admin, once; None when there is an account, or nobody signs in here."""

@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol, Unpack
+
+import msgspec
 
 from headwater.call import Options
 from headwater.canonical.schema import CanonicalType
@@ -38,8 +38,7 @@ class OAuthPort(Protocol):
         ...
 
 
-@dataclass(slots=True, kw_only=True)
-class Invocation:
+class Invocation(msgspec.Struct, kw_only=True):
     """One call of a route, with all that it may touch and all that it emitted."""
 
     connector: Connector
@@ -50,7 +49,7 @@ class Invocation:
     stream: str | None  # the stream being polled; None in a webhook or setup route
     as_of: int  # default of an emission's as_of, microseconds
     settings: Mapping[str, JSONValue]
-    secrets: Mapping[str, str] = field(repr=False)
+    secrets: Mapping[str, str]
     http: HttpPort
     logger: logging.LoggerAdapter[logging.Logger]
     cursor: str | None = None
@@ -58,10 +57,13 @@ class Invocation:
     checkpoint_at: datetime | None = None
     oauth: OAuthPort | None = None
     priority: int = 0  # of its HTTP requests; smaller first: deliveries 0, then as `run.Priority`
-    emissions: list[Emission] = field(default_factory=list)
-    quarantined: list[Quarantined] = field(default_factory=list)
-    requests: list[RequestLog] = field(default_factory=list)
-    log: list[NewLogLine] = field(default_factory=list)
+    emissions: list[Emission] = msgspec.field(default_factory=list)
+    quarantined: list[Quarantined] = msgspec.field(default_factory=list)
+    requests: list[RequestLog] = msgspec.field(default_factory=list)
+    log: list[NewLogLine] = msgspec.field(default_factory=list)
+
+    def __repr__(self) -> str:
+        return f"<Invocation of {self.connection} {self.stream or '-'}>"  # its secrets are nobody's to read
 
 
 _current: ContextVar[Invocation | None] = ContextVar("headwater_invocation", default=None)
@@ -78,14 +80,23 @@ def current(what: str) -> Invocation:
     return invocation
 
 
-@contextmanager
-def invoking(invocation: Invocation) -> Iterator[Invocation]:
+def invoking(invocation: Invocation) -> _Bound:
     """Bind `invocation` for the block, and for the tasks and threads begun in it."""
-    token = _current.set(invocation)
-    try:
-        yield invocation
-    finally:
-        _current.reset(token)
+    return _Bound(invocation)
+
+
+class _Bound:
+    __slots__ = ("_invocation", "_token")
+
+    def __init__(self, invocation: Invocation) -> None:
+        self._invocation = invocation
+
+    def __enter__(self) -> Invocation:
+        self._token = _current.set(self._invocation)
+        return self._invocation
+
+    def __exit__(self, *raised: object) -> None:
+        _current.reset(self._token)
 
 
 class _Fields:

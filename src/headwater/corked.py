@@ -6,8 +6,28 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+
+class Cork:
+    """Which connections of a loop hold a piece back: all let go of it as this turn of the loop ends."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._call_soon = loop.call_soon
+        self._holding: list[CorkedTransport] = []
+
+    def hold(self, transport: CorkedTransport) -> None:
+        """Have `transport` flush in time."""
+        if not self._holding:
+            self._call_soon(self._let_go)
+        self._holding.append(transport)
+
+    def _let_go(self) -> None:
+        holding, self._holding = self._holding, []
+        for transport in holding:
+            transport.flush()
 
 
 class CorkedTransport:
@@ -16,13 +36,14 @@ class CorkedTransport:
     What else it is asked is its transport's to answer.
     """
 
-    __slots__ = ("_call_soon", "_held", "_inner", "_write")
+    __slots__ = ("_held", "_hold", "_inner", "_write", "is_closing")
 
-    def __init__(self, inner: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, inner: asyncio.Transport, cork: Cork) -> None:
         self._inner = inner
         self._write = inner.write
-        self._call_soon = loop.call_soon
+        self._hold = cork.hold
         self._held = b""
+        self.is_closing = inner.is_closing  # asked for each answer
 
     def write(self, data: bytes) -> None:
         """See `asyncio.WriteTransport.write`."""
@@ -32,14 +53,15 @@ class CorkedTransport:
             self._write(b"".join((held, data)))
         elif data:
             self._held = bytes(data)
-            self._call_soon(self._flush)
+            self._hold(self)
 
     def close(self) -> None:
         """See `asyncio.Transport.close`: what is held is sent before."""
-        self._flush()
+        self.flush()
         self._inner.close()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Send what is held, if it is still."""
         held, self._held = self._held, b""
         if held:
             self._write(held)
@@ -48,9 +70,13 @@ class CorkedTransport:
         return getattr(self._inner, name)
 
 
+_corks: WeakKeyDictionary[asyncio.AbstractEventLoop, Cork] = WeakKeyDictionary()
+
+
 class CorkedProtocol(HttpToolsProtocol):
     """uvicorn's protocol on a corked transport."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """See `asyncio.Protocol.connection_made`."""
-        super().connection_made(cast("asyncio.Transport", CorkedTransport(transport, self.loop)))
+        cork = _corks.get(self.loop) or _corks.setdefault(self.loop, Cork(self.loop))
+        super().connection_made(cast("asyncio.Transport", CorkedTransport(transport, cork)))

@@ -45,8 +45,7 @@ class Appended(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     duplicate: bool  # this provider id was stored before; `id` is the first one's
 
 
-@dataclass(frozen=True, kw_only=True)
-class ClaimedDelivery:
+class ClaimedDelivery(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A pending delivery handed to dispatch, for one attempt."""
 
     id: int

@@ -90,10 +90,11 @@ class Dispatcher:
         self._attempts_max = attempts_max
         self._slots = asyncio.Semaphore(handlers_max)
         self._deadlines = Deadlines(clock)
-        self._commits: Gather[DeliveryCommit, CommitResult] = Gather(self._finish, items_max=COMMIT_MAX)
+        self._commits: Gather[DeliveryCommit, CommitResult] = Gather(
+            self._finish, items_max=COMMIT_MAX, settled=self._settled
+        )
         self._batches: set[asyncio.Task[None]] = set()
         self._paused: dict[int, str] = {}  # connections that a delivery under way has paused, with the reason
-        self._in_order: frozenset[int] = frozenset()  # connections whose deliveries wait for the one before
         self._in_flight = 0
         self._wake = asyncio.Event()
         self._is_draining = False
@@ -136,12 +137,11 @@ class Dispatcher:
 
     async def _claim(self) -> Sequence[ClaimedDelivery]:
         try:
-            self._in_order = frozenset(await self._ordered())
             claimed = await self._store.claim_deliveries(
                 self._clock.now(),
                 limit=CLAIM_MAX,
                 lease_seconds=self._claim_seconds,
-                ordered_connections=sorted(self._in_order),
+                ordered_connections=await self._ordered(),
             )
         except Exception as error:
             logger.error(
@@ -165,7 +165,7 @@ class Dispatcher:
         }
         if not ordered:
             return ()
-        return [one.id for one in await self._store.connections() if one.connector in ordered]
+        return sorted(one.id for one in await self._store.connections() if one.connector in ordered)
 
     async def _wait(self) -> None:
         sleeping = asyncio.ensure_future(self._clock.sleep(IDLE_SECONDS))
@@ -197,8 +197,7 @@ class Dispatcher:
                 logger.info("Delivery %d was finished elsewhere.", commit.claim.id)
             except Exception as error:
                 await self._fail(commit.claim, judge(error), log=commit.log)
-        if any(claim.connection_id in self._in_order for claim in claimed):
-            self._wake.set()  # the next ones in order may be claimed now
+        self._wake.set()  # more may wait: the next one in order, or what was too large for one claim
 
     async def _work(
         self,
@@ -206,24 +205,23 @@ class Dispatcher:
         start_before: float,
         commits: list[tuple[DeliveryCommit, asyncio.Future[CommitResult]]],
     ) -> None:
-        for turn, claim in enumerate(queue, start=1):
-            async with self._slots:
+        async with self._slots:
+            for turn, claim in enumerate(queue, start=1):
                 commit = None
                 # Later than that, its claim could lapse while it runs: left alone, it lapses and is claimed again.
                 if self._clock.monotonic() < start_before:
                     commit = await self._attempt(claim)
-            if commit is None:
-                self._settled()
-            else:
-                answer = self._commits.add(commit)
-                answer.add_done_callback(self._settled)
-                commits.append((commit, answer))
-            if turn % TURN_DELIVERIES == 0:
-                await asyncio.sleep(0)
+                if commit is None:
+                    self._settled(1)
+                else:
+                    commits.append((commit, self._commits.add(commit)))
+                if turn % TURN_DELIVERIES == 0:
+                    await asyncio.sleep(0)
 
-    def _settled(self, _: object = None) -> None:
-        self._in_flight -= 1
-        if self._in_flight == IN_FLIGHT_MAX - CLAIM_MAX:
+    def _settled(self, count: int) -> None:
+        was_full = self._in_flight > IN_FLIGHT_MAX - CLAIM_MAX
+        self._in_flight -= count
+        if was_full and self._in_flight <= IN_FLIGHT_MAX - CLAIM_MAX:
             self._wake.set()
 
     async def _attempt(self, claim: ClaimedDelivery) -> DeliveryCommit | None:

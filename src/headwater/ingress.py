@@ -152,7 +152,8 @@ class Ingress:
             assert scope["type"] == "websocket", "only requests are routed here"
             await send({"type": "websocket.close", "code": 1003})
             return
-        answer = await self._answer(scope, receive)
+        found = self._let_in(scope) or await self._look_up(scope)
+        answer = found if isinstance(found, Answer) else await self._receive(found, scope, receive)
         if answer is None:
             return  # the sender went away before its body was here
         self.answered[answer.status] += 1
@@ -166,55 +167,52 @@ class Ingress:
         if answer is ACCEPTED:
             failpoint("delivery.acked")
 
-    async def _answer(self, scope: Scope, receive: Receive) -> Answer | None:
+    def _let_in(self, scope: Scope) -> Endpoint | Answer | None:
+        """The endpoint that a request is for, or why it goes no further; None: it was not looked up lately."""
         if scope["method"] != "POST":
             return NOT_POST
         now = self._clock.monotonic()
         if self._is_overloaded(now):
             return OVERLOADED
-        endpoint = self._endpoints.known(scope["path"], now)
-        if endpoint is None:
-            try:
-                endpoint = await self._endpoints.look_up(scope["path"], root_path=scope.get("root_path", ""))
-            except Exception as error:
-                logger.error(
-                    "An endpoint could not be looked up; its provider is asked to send again: %s",
-                    error,
-                    exc_info=unforeseen(error),
-                )
-                return UNAVAILABLE
-        if endpoint is None:
-            return NOT_FOUND
+        return self._endpoints.known(scope["path"], now)
+
+    async def _look_up(self, scope: Scope) -> Endpoint | Answer:
+        try:
+            found = await self._endpoints.look_up(scope["path"], root_path=scope.get("root_path", ""))
+        except Exception as error:
+            logger.error(
+                "An endpoint could not be looked up; its provider is asked to send again: %s",
+                error,
+                exc_info=unforeseen(error),
+            )
+            return UNAVAILABLE
+        return found or NOT_FOUND
+
+    async def _receive(self, endpoint: Endpoint, scope: Scope, receive: Receive) -> Answer | None:
         connection_id = endpoint.connection.id
         if self._in_flight_of[connection_id] >= self._connection_max:
             return OVERLOADED
         self._in_flight += 1
         self._in_flight_of[connection_id] += 1
-        try:
-            return await self._receive(endpoint, scope, receive)
-        finally:
-            self._in_flight -= 1
-            self._in_flight_of[connection_id] -= 1
-
-    async def _receive(self, endpoint: Endpoint, scope: Scope, receive: Receive) -> Answer | None:
-        body = b""
+        body: bytes | None = b""
         try:
             _check_head(scope["headers"], endpoint.body_bytes_max)
-            whole = await self._read(receive, endpoint.body_bytes_max)
-            if whole is None:
+            body = await self._read(receive, endpoint.body_bytes_max)
+            if body is None:
                 return None
-            body = whole
             received_at = self._clock.now()
             verified = self._verify(endpoint, scope, body, received_at)
+            failpoint("delivery.received")
+            if verified.reply is not None:
+                status, content_type, reply = verified.reply
+                return Answer(status, reply, content_type)
+            self._in_flight_bytes += len(body)
+            try:
+                await self._appends.add(endpoint.delivery(verified, scope["headers"], body, received_at))
+            finally:
+                self._in_flight_bytes -= len(body)
         except DeliveryError as error:
-            return await self._refuse(endpoint, scope["headers"], body, error)
-        failpoint("delivery.received")
-        if verified.reply is not None:
-            status, content_type, reply = verified.reply
-            return Answer(status, reply, content_type)
-        self._in_flight_bytes += len(body)
-        try:
-            await self._appends.add(endpoint.delivery(verified, scope["headers"], body, received_at))
+            return await self._refuse(endpoint, scope["headers"], body or b"", error)
         except Exception as error:
             logger.error(
                 "A delivery of %s was not stored; its provider is asked to send again: %s",
@@ -224,7 +222,8 @@ class Ingress:
             )
             return UNAVAILABLE
         finally:
-            self._in_flight_bytes -= len(body)
+            self._in_flight -= 1
+            self._in_flight_of[connection_id] -= 1
         return ACCEPTED
 
     async def _read(self, receive: Receive, body_bytes_max: int) -> bytes | None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+import msgspec
+
 from headwater.delivery import (
     ClaimedDelivery,
     DeliveryState,
@@ -129,8 +131,7 @@ class PageCommit:
     log: Sequence[NewLogLine] = ()  # what it logged
 
 
-@dataclass(frozen=True, kw_only=True)
-class CommitResult:
+class CommitResult(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What a page or a delivery came to; `outcomes` in the order of its emissions, each also set on its emission."""
 
     counts: Counts
@@ -156,8 +157,7 @@ class RunEnd:
     log: Sequence[NewLogLine] = ()  # likewise
 
 
-@dataclass(frozen=True, kw_only=True)
-class DeliveryCommit:
+class DeliveryCommit(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A dispatched delivery's emissions and its `done`: one transaction."""
 
     claim: ClaimedDelivery

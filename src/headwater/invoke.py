@@ -94,13 +94,14 @@ class _Index:
     by_endpoint: Mapping[str, StoredConnection]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class _Entry:
     """A live connection with what it was made of."""
 
     live: LiveConnection
     stored_secrets: Sequence[StoredSecret] = field(repr=False)
     read_at: float
+    index: _Index | None = None  # the newest in which its connection was found unchanged
 
 
 class LiveConnections:
@@ -131,6 +132,9 @@ class LiveConnections:
         Raises `NotFoundError` when there is none or its connector is not loaded, `SettingsError` when its secrets
         cannot be decrypted.
         """
+        entry = self._entries.get(connection_id)
+        if entry is not None and self._is_fresh(entry):
+            return entry.live
         stored = (await self._read(READ_AGAIN_SECONDS)).by_id.get(connection_id)
         if stored is None:
             stored = (await self._read(0)).by_id.get(connection_id)
@@ -170,6 +174,17 @@ class LiveConnections:
         """Knows the secrets of every connection that is live: for the log of the whole process."""
         return Redactor(secret for entry in self._entries.values() for secret in entry.live.redactor.secrets)
 
+    def _is_fresh(self, entry: _Entry) -> bool:
+        """Whether nothing of it needs to be read again or compared."""
+        index, now = self._index, self._clock.monotonic()
+        return (
+            index is not None
+            and entry.index is index
+            and now - index.read_at < READ_AGAIN_SECONDS
+            and now - entry.read_at < READ_AGAIN_SECONDS
+            and self.projects.get(entry.live.stored.connector) is entry.live.project
+        )
+
     async def _read(self, seconds_max: float) -> _Index:
         """What the store holds, as read at most so long ago."""
         index = self._index
@@ -197,6 +212,7 @@ class LiveConnections:
         entry, read_at = self._entries.get(stored.id), self._clock.monotonic()
         is_same = entry is not None and entry.live.stored == stored and entry.live.project is project
         if entry is not None and is_same and read_at - entry.read_at < READ_AGAIN_SECONDS:
+            entry.index = self._index
             return entry.live
         forgotten = self._forgotten
         secrets = await self._store.secrets(stored.id, at=self._clock.now())

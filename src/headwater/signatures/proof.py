@@ -57,8 +57,7 @@ def base64_digest(mac: hmac.HMAC) -> bytes:
 def digest_of(key: bytes, parts: Iterable[bytes], digest: Digest) -> bytes:
     """The HMAC-SHA256 of the joined parts, as text."""
     mac = _keyed(key).copy()
-    for part in parts:
-        mac.update(part)
+    mac.update(b"".join(parts))
     return digest(mac)
 
 

@@ -6,6 +6,8 @@ page that was lost takes its successors with it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from headwater.clock import to_micros
@@ -14,6 +16,8 @@ from headwater.errors import FencedError, MassDeleteError
 from headwater.intention import DELETE_BRAKE_MIN, DeliveryCommit, PageCommit
 from headwater.run import RunRef
 from headwater.stores.plan import Effects, Parcel, Plan
+
+CLAIM_BYTES_MAX = 64 * 1024 * 1024  # of all bodies of one claim, which are in memory together
 
 
 class Guard(msgspec.Struct, kw_only=True):
@@ -46,6 +50,18 @@ def check_claim(claim: ClaimedDelivery, state: str, epoch: int) -> None:
     """`FencedError` unless the delivery is still pending under the epoch of this claim."""
     if state != DeliveryState.PENDING or epoch != claim.epoch:
         raise FencedError(f"The claim {claim.epoch} of delivery {claim.id} was retaken or the delivery is settled.")
+
+
+def claim_of(found: Iterable[tuple[int, int]]) -> list[int]:
+    """The first of some deliveries (id, size of the body) that fit into one claim; the very first always does."""
+    ids: list[int] = []
+    size = 0
+    for delivery_id, body_bytes in found:
+        size += body_bytes
+        if ids and size > CLAIM_BYTES_MAX:
+            break
+        ids.append(delivery_id)
+    return ids
 
 
 def admit_page(page: PageCommit, parcel: Parcel, guard: Guard | None, plan: Plan) -> tuple[Effects, bool]:

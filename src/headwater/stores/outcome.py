@@ -29,7 +29,7 @@ class Known(msgspec.Struct, array_like=True, gc=False):
 class Content(msgspec.Struct, gc=False, frozen=True):
     """What an idempotency key came with."""
 
-    hash: str
+    hash: bytes
     deleted: bool
 
 
@@ -37,12 +37,11 @@ def decide(emission: Emission, known: Known | None, seen: Content | None) -> Out
     """The outcome of an emission; `seen` is what its key came with before, if it has a key and it did."""
     if known is None and seen is None:
         return Outcome.DELETED if emission.deleted else Outcome.CREATED
-    content = emission.hash.hex()
-    if seen is not None and seen.hash == content and seen.deleted == emission.deleted:
+    if seen is not None and seen.hash == emission.hash and seen.deleted == emission.deleted:
         return Outcome.DUPLICATE
     if known is None:
         return Outcome.DELETED if emission.deleted else Outcome.CREATED
-    if _is_same(emission, known, content):
+    if _is_same(emission, known):
         return Outcome.DUPLICATE if emission.key is None and known.by_object else Outcome.UNCHANGED
     if emission.as_of < known.as_of:
         return Outcome.STALE
@@ -51,7 +50,7 @@ def decide(emission: Emission, known: Known | None, seen: Content | None) -> Out
     return Outcome.CREATED if known.deleted else Outcome.UPDATED
 
 
-def _is_same(emission: Emission, known: Known, content: str) -> bool:
+def _is_same(emission: Emission, known: Known) -> bool:
     if emission.deleted or known.deleted:
         return emission.deleted and bool(known.deleted)
-    return known.hash == content
+    return known.hash == emission.hash.hex()

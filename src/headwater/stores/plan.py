@@ -8,8 +8,7 @@ ones; one that is not merged leaves no trace. This is the hot path of every stor
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import TypeAlias
@@ -24,6 +23,7 @@ HOUR_MICROSECONDS = 3_600_000_000
 
 _OUTCOMES = tuple(Outcome(name) for name in COUNT_NAMES)
 _CREATED, _DUPLICATE, _UNCHANGED = Outcome.CREATED, Outcome.DUPLICATE, Outcome.UNCHANGED
+_UNDECIDED = CommitResult(counts=Counts(), outcomes=())
 _POLLED: frozenset[Origin] = frozenset({"poll"})
 _PUSHED: frozenset[Origin] = frozenset({"webhook", "replay"})
 
@@ -31,13 +31,13 @@ TypeKey = tuple[int, str]  # connection id, type
 RecordKey = tuple[int, str, str]  # connection id, type, source id
 KeyKey = tuple[int, bytes]  # connection id, hash of an idempotency key
 StreamKey = tuple[int, str, str]  # connection id, stream key, partition
+Told = tuple[Counts, Origin, int]  # what a parcel came to in a stream, and when
 
 # A record as it stands, or the first version that this batch brings of it, with its sequence.
 Standing: TypeAlias = Known | tuple[Emission, int]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Parcel:
+class Parcel(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What one page, delivery or release brings."""
 
     connection_id: int
@@ -51,6 +51,10 @@ class Parcel:
     page: int | None = None
     delivery_id: int | None = None
 
+    def stream(self, key: str) -> StreamKey:
+        """The stream that it means by `key`."""
+        return self.connection_id, key, self.partition
+
 
 class NewVersion(msgspec.Struct, gc=False):
     """A version to write."""
@@ -62,20 +66,19 @@ class NewVersion(msgspec.Struct, gc=False):
     stale: bool
 
 
-@dataclass(kw_only=True)
-class Effects:
+class Effects(msgspec.Struct, kw_only=True):
     """What a parcel comes to, until it is merged into the plan."""
 
     parcel: Parcel
     first_sequence: int
-    result: CommitResult
-    records: dict[str, dict[str, Standing]] = field(default_factory=dict)  # by type and source id
-    observed: list[tuple[str, str, int]] = field(default_factory=list)  # type, source id, newer instant
-    keys: dict[KeyKey, Content] = field(default_factory=dict)
+    result: CommitResult = _UNDECIDED
+    records: dict[str, dict[str, Standing]] = msgspec.field(default_factory=dict)  # by type and source id
+    observed: list[tuple[str, str, int]] = msgspec.field(default_factory=list)  # type, source id, newer instant
+    keys: dict[KeyKey, Content] = msgspec.field(default_factory=dict)
     firsts: Sequence[Emission] = ()  # alike and all new: the first versions of their records, or else …
-    versions: list[NewVersion] = field(default_factory=list)  # … the new versions, one by one
-    births: Counter[str] = field(default_factory=Counter)  # live records gained, by type
-    buried: Counter[str] = field(default_factory=Counter)  # live records deleted, by type
+    versions: list[NewVersion] = msgspec.field(default_factory=list)  # … the new versions, one by one
+    births: dict[str, int] = msgspec.field(default_factory=dict)  # live records gained, by type
+    buried: dict[str, int] = msgspec.field(default_factory=dict)  # live records deleted, by type
 
     @property
     def size(self) -> int:
@@ -88,13 +91,14 @@ class Effects:
             yield NewVersion(emission, sequence, 1, None, False)
         yield from self.versions
 
-    def figures(self) -> Iterator[tuple[str, tuple[int, ...]]]:
-        """The nine figures of an hour that the parcel adds to each of its streams."""
-        for stream, counts in _by_stream(self):
-            changed = counts.changed
-            polled = changed if self.parcel.origin in _POLLED else 0
-            pushed = changed if self.parcel.origin in _PUSHED else 0
-            yield stream, (*msgspec.structs.astuple(counts), polled, pushed)
+
+class Hour(msgspec.Struct):
+    """What a batch adds to the figures of a stream's hour."""
+
+    stream_id: int
+    start: int
+    figures: Sequence[int]  # the counts in their order, changes that were polled, changes that were pushed
+    last_at: int  # the newest of its parcels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +135,7 @@ def wanted(parcels: Sequence[Parcel]) -> Wanted:
         records.update([(home, emission.type, emission.source_id) for emission in parcel.emissions])
         keys.update([(home, emission.key) for emission in parcel.emissions if emission.key is not None])
         named = {emission.stream for emission in parcel.emissions} | {one.stream for one in parcel.quarantined}
-        streams.update((home, stream, parcel.partition) for stream in named)
+        streams.update(map(parcel.stream, named))
     return Wanted(
         records=sorted(records),
         keys=sorted(keys),
@@ -155,7 +159,7 @@ class Plan:
 
     def weigh(self, parcel: Parcel) -> Effects:
         """Decide every emission of a parcel; the plan does not change."""
-        effects = Effects(parcel=parcel, first_sequence=self._next, result=CommitResult(counts=Counts(), outcomes=()))
+        effects = Effects(parcel=parcel, first_sequence=self._next)
         outcomes = self._at_once(effects) or self._one_by_one(effects)
         effects.result = CommitResult(counts=tally(outcomes, len(parcel.quarantined)), outcomes=outcomes)
         return effects
@@ -193,8 +197,20 @@ class Plan:
             for type_name, records in effects.records.items():
                 if records:
                     home = effects.parcel.connection_id, type_name
-                    moved[home] = moved.get(home, 0) + effects.births[type_name]
+                    moved[home] = moved.get(home, 0) + effects.births.get(type_name, 0)
         return moved
+
+    def hours(self, stream_id: Callable[[StreamKey, int], int]) -> Sequence[Hour]:
+        """What to add to the figures, each stream's hours in their order; `stream_id` is asked once for each stream."""
+        told: dict[tuple[StreamKey, int], list[Told]] = {}
+        for effects in self.merged:
+            parcel = effects.parcel
+            for key, counts in _by_stream(effects):
+                told.setdefault((parcel.stream(key), hour_of(parcel.at)), []).append((counts, parcel.origin, parcel.at))
+        rows: dict[tuple[int, int], list[Told]] = {}  # of streams without partitions, one row for all of them
+        for (stream, start), many in told.items():
+            rows.setdefault((stream_id(stream, many[0][2]), start), []).extend(many)
+        return [_hour(*row, many) for row, many in sorted(rows.items())]
 
     def records(self) -> dict[RecordKey, Known]:
         """The records that changed, as they stand after the batch."""
@@ -208,10 +224,12 @@ class Plan:
     def _at_once(self, effects: Effects) -> list[Outcome] | None:
         """The outcomes of a page of records that are all new, or all as stored, as most pages are; None for another."""
         emissions = effects.parcel.emissions
+        if not emissions or emissions[0].key is not None:
+            return None
         if len({(one.type, one.stream, one.as_of, one.key, one.deleted) for one in emissions}) != 1:
             return None
         first = emissions[0]
-        if first.key is not None or first.deleted:
+        if first.deleted:
             return None
         home = effects.parcel.connection_id, first.type
         source_ids = [one.source_id for one in emissions]
@@ -297,9 +315,9 @@ def _append(emission: Emission, known: Known | None, effects: Effects) -> None:
     )
     was_live = known is not None and not known.deleted
     if was_live == emission.deleted:
-        effects.births[emission.type] += -1 if was_live else 1
+        effects.births[emission.type] = effects.births.get(emission.type, 0) + (-1 if was_live else 1)
     if was_live and emission.deleted:
-        effects.buried[emission.type] += 1
+        effects.buried[emission.type] = effects.buried.get(emission.type, 0) + 1
 
 
 def _append_stale(emission: Emission, known: Known, effects: Effects) -> None:
@@ -320,11 +338,20 @@ def _became(emission: Emission, sequence: int, number: int) -> Known:
 
 
 def _content(emission: Emission) -> Content:
-    return Content(emission.hash.hex(), emission.deleted)
+    return Content(emission.hash, emission.deleted)
+
+
+def _hour(stream_id: int, start: int, told: Sequence[Told]) -> Hour:
+    polled = sum([counts.changed for counts, origin, _ in told if origin in _POLLED])
+    pushed = sum([counts.changed for counts, origin, _ in told if origin in _PUSHED])
+    columns = zip(*[msgspec.structs.astuple(counts) for counts, _, _ in told], strict=True)
+    return Hour(stream_id, start, (*map(sum, columns), polled, pushed), max([at for _, _, at in told]))
 
 
 def _by_stream(effects: Effects) -> list[tuple[str, Counts]]:
     parcel = effects.parcel
+    if len(parcel.emissions) == 1 and not parcel.quarantined:  # as most deliveries are
+        return [(parcel.emissions[0].stream, effects.result.counts)]
     keys = {emission.stream for emission in parcel.emissions} | {record.stream for record in parcel.quarantined}
     if len(keys) == 1:
         return [(keys.pop(), effects.result.counts)]

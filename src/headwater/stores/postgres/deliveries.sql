@@ -89,7 +89,8 @@ ORDER BY r.hour DESC, r.last_at DESC, c.key, r.reason COLLATE "C" LIMIT %(limit)
 SELECT pg_advisory_xact_lock(5252, 4);
 
 -- name: claimable
--- Due deliveries that nobody holds: connections in turn, the oldest of each first; of an ordered one, its oldest alone.
+-- Due deliveries that nobody holds, with the sizes of their bodies: connections in turn, the oldest of each first; of an
+-- ordered one, its oldest alone.
 -- The connections that have any are found by stepping through the index from one to the next.
 WITH RECURSIVE waiting (connection_id) AS (
     (SELECT connection_id FROM deliveries WHERE state = 'pending' ORDER BY connection_id LIMIT 1)
@@ -98,11 +99,11 @@ WITH RECURSIVE waiting (connection_id) AS (
         WHERE d.state = 'pending' AND d.connection_id > w.connection_id ORDER BY d.connection_id LIMIT 1)
     FROM waiting w WHERE w.connection_id IS NOT NULL
 )
-SELECT d.id FROM waiting w
+SELECT d.id, d.body_bytes FROM waiting w
 JOIN connections c ON c.id = w.connection_id AND c.paused_at IS NULL
 CROSS JOIN LATERAL (
-    SELECT ready.id, row_number() OVER (ORDER BY ready.ready_at, ready.id) AS place FROM (
-        SELECT d.id, d.ready_at FROM deliveries d
+    SELECT ready.id, ready.body_bytes, row_number() OVER (ORDER BY ready.ready_at, ready.id) AS place FROM (
+        SELECT d.id, d.body_bytes, d.ready_at FROM deliveries d
         WHERE d.connection_id = c.id AND d.state = 'pending' AND d.ready_at <= %(at)s
             AND (c.id <> ALL(%(ordered)s::bigint[]) OR NOT EXISTS (
                 SELECT 1 FROM deliveries older

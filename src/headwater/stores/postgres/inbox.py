@@ -21,7 +21,7 @@ from headwater.delivery import Appended, ClaimedDelivery, DeliveryState, NewDeli
 from headwater.errors import HeadwaterError, NotFoundError, StoreUnavailableError
 from headwater.intention import CommitResult, DeliveryCommit, DeliveryFailure
 from headwater.stores import log_row
-from headwater.stores.lease import check_claim, parcel_of_delivery
+from headwater.stores.lease import check_claim, claim_of, parcel_of_delivery
 from headwater.stores.plan import Effects, hour_of
 from headwater.stores.postgres.arrays import Bigints, Byteas, Texts
 from headwater.stores.postgres.connections import hold
@@ -83,7 +83,7 @@ async def claim_deliveries(
     now = to_micros(at)
     await execute(db, _sql["one_claim_at_a_time"])
     asked = {"at": now, "ordered": list(ordered_connections), "limit": max(limit, 0)}
-    found = [one["id"] for one in await prepared(db, _sql["claimable"], **asked)]
+    found = claim_of((one["id"], one["body_bytes"]) for one in await prepared(db, _sql["claimable"], **asked))
     if not found:
         return []
     lease_until = to_micros(at + timedelta(seconds=lease_seconds))

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from headwater.stores.outcome import Content, Known
-from headwater.stores.plan import Found, Parcel, Plan, Wanted, hour_of, wanted
+from headwater.stores.plan import Found, Parcel, Plan, StreamKey, Wanted, wanted
 from headwater.stores.postgres.database import Connection, Row, begin, escaped, execute, json_text, queries, value
 from headwater.stores.postgres.numbers import Numbers
 
@@ -35,7 +35,7 @@ class Batch:
         self.wanted: Wanted = wanted(parcels)
         self.plan = Plan(Found(), first_sequence=PROVISIONAL)
         self._numbers = numbers
-        self._streams: dict[tuple[int, str, str], int] = {}
+        self._streams: dict[StreamKey, int] = {}
         self._sequences: list[int] = []
 
     async def look_up(self, db: Connection) -> None:
@@ -102,9 +102,9 @@ class Batch:
         return Found(
             records=standing,
             absent=absent,
-            keys={keys[one["place"] - 1]: Content(one["hash"].hex(), one["deleted"]) for one in seen},
+            keys={keys[one["place"] - 1]: Content(one["hash"], one["deleted"]) for one in seen},
             stale_contents={
-                one["latest"]: (Content(one["latest_hash"].hex(), one["latest_deleted"]), one["latest_as_of"])
+                one["latest"]: (Content(one["latest_hash"], one["latest_deleted"]), one["latest_as_of"])
                 for one in known
                 if one["latest_hash"] is not None
             },
@@ -116,7 +116,7 @@ class Batch:
             parcel = effects.parcel
             named = {emission.stream for emission in parcel.emissions} | {one.stream for one in parcel.quarantined}
             for key in sorted(named):
-                place = (parcel.connection_id, key, parcel.partition)
+                place = parcel.stream(key)
                 if place not in self._streams:
                     asked: dict[str, Any] = {"connection_id": parcel.connection_id, "key": key, "at": parcel.at}
                     added: int = await value(db, _sql["insert_undeclared_stream"], **asked)
@@ -136,7 +136,7 @@ class Batch:
                 parcel = effects.parcel
                 for one in effects.each_version():
                     emission = one.emission
-                    stream_id = self._streams[parcel.connection_id, emission.stream, parcel.partition]
+                    stream_id = self._streams[parcel.stream(emission.stream)]
                     previous = None if one.previous is None else final(one.previous)
                     await copy.write_row((
                         final(one.sequence), final(effects.first_sequence), parcel.connection_id, types[emission.type],
@@ -205,28 +205,20 @@ class Batch:
                 _sql["upsert_keys"],
                 connection_ids=[home for (home, _), _ in given],
                 keys=[key for (_, key), _ in given],
-                hashes=[bytes.fromhex(content.hash) for _, (content, _) in given],
+                hashes=[content.hash for _, (content, _) in given],
                 deleted=[content.deleted for _, (content, _) in given],
                 delivery_ids=[delivery_id for _, (_, delivery_id) in given],
             )
 
     async def _count(self, db: Connection) -> None:
-        hours: dict[tuple[int, int], list[int]] = {}
-        seen: dict[int, int] = {}
-        for effects in self.plan.merged:
-            parcel = effects.parcel
-            for key, figures in effects.figures():
-                stream_id = self._streams[parcel.connection_id, key, parcel.partition]
-                total = hours.setdefault((stream_id, hour_of(parcel.at)), [0] * len(_FIGURES))
-                total[:] = map(sum, zip(total, figures, strict=True))
-                seen[stream_id] = max(parcel.at, seen.get(stream_id, 0))
-        if hours:
+        if hours := self.plan.hours(lambda stream, _: self._streams[stream]):
             counted = [
-                {"stream_id": stream_id, "hour": hour, **dict(zip(_FIGURES, total, strict=True))}
-                for (stream_id, hour), total in sorted(hours.items())
+                {"stream_id": hour.stream_id, "hour": hour.start, **dict(zip(_FIGURES, hour.figures, strict=True))}
+                for hour in hours
             ]
             await execute(db, _sql["count_hours"], rows=json_text(counted))
-            await execute(db, _sql["note_records"], ids=list(seen), ats=list(seen.values()))
+            last = {hour.stream_id: hour.last_at for hour in hours}
+            await execute(db, _sql["note_records"], ids=list(last), ats=list(last.values()))
 
     async def _set_aside(self, db: Connection, parcel: Parcel) -> None:
         for record in parcel.quarantined:
@@ -234,7 +226,7 @@ class Batch:
                 db,
                 _sql["set_aside"],
                 connection_id=parcel.connection_id,
-                stream_id=self._streams[parcel.connection_id, record.stream, parcel.partition],
+                stream_id=self._streams[parcel.stream(record.stream)],
                 type=record.type,
                 source_id=record.source_id,
                 idempotency_key=record.idempotency_key,

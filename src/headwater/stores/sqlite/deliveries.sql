@@ -49,11 +49,12 @@ WHERE (:connection IS NULL OR c.key = :connection)
 ORDER BY r.hour DESC, r.last_at DESC, c.key, r.reason LIMIT :limit;
 
 -- name: claimable
--- Due deliveries that nobody holds: connections in turn, the oldest of each first; of an ordered one, its oldest alone.
-SELECT json_group_array(id) FROM (
-    SELECT j.value AS id FROM connections c, json_each((
-        SELECT json_group_array(id) FROM (
-            SELECT d.id FROM deliveries d INDEXED BY deliveries_ready
+-- Due deliveries that nobody holds, with the sizes of their bodies: connections in turn, the oldest of each first; of an
+-- ordered one, its oldest alone.
+SELECT json_group_array(json(found)) FROM (
+    SELECT j.value AS found FROM connections c, json_each((
+        SELECT json_group_array(json_array(id, body_bytes)) FROM (
+            SELECT d.id, d.body_bytes FROM deliveries d INDEXED BY deliveries_ready
             WHERE d.connection_id = c.id AND d.state = 'pending' AND d.ready_at <= :at
                 AND (c.id NOT IN (SELECT value FROM json_each(:ordered)) OR NOT EXISTS (
                     SELECT 1 FROM deliveries older INDEXED BY deliveries_waiting
@@ -61,7 +62,7 @@ SELECT json_group_array(id) FROM (
             ORDER BY d.ready_at, d.id LIMIT :limit)
     )) j
     WHERE c.paused_at IS NULL
-    ORDER BY j.key, j.value LIMIT :limit
+    ORDER BY j.key, j.value ->> 0 LIMIT :limit
 );
 
 -- name: claim
@@ -70,25 +71,28 @@ UPDATE deliveries SET epoch = epoch + 1, attempts = attempts + 1, lease_until = 
 WHERE id IN (SELECT value FROM json_each(:ids));
 
 -- name: claimed
--- Claimed deliveries with headers and body.
-SELECT d.id, d.connection_id, d.provider_id, d.event_type, d.received_at, b.headers, b.body, d.attempts, d.epoch
-FROM json_each(:ids) j JOIN deliveries d ON d.id = j.value JOIN bodies b ON b.delivery_id = d.id
-ORDER BY d.id;
+-- Claimed deliveries with their headers, and their bodies end to end, in the same order.
+SELECT json_group_array(json_array(d.id, d.connection_id, d.provider_id, d.event_type, d.received_at, d.attempts, d.epoch,
+        json(CAST(b.headers AS TEXT)), length(b.body))),
+    CAST(group_concat(CAST(b.body AS TEXT), '') AS BLOB)
+FROM json_each(:ids) j CROSS JOIN deliveries d ON d.id = j.value CROSS JOIN bodies b ON b.delivery_id = d.id;
 
 -- name: claims
 -- How claims stand now.
 SELECT json_group_array(json_array(d.id, d.state, d.epoch)) FROM json_each(:ids) j JOIN deliveries d ON d.id = j.value;
 
 -- name: finish
--- Deliveries that are done, with what they came to.
+-- Deliveries that are done, with what they came to, each packed as one blob (see `pack_finished`).
 UPDATE OR FAIL deliveries SET state = 'done', ignored = j.ignored, finished_at = j.at, due_at = NULL, lease_until = NULL,
     error_code = NULL, error = NULL, traceback = NULL, created = j.created, updated = j.updated,
     unchanged = j.unchanged, duplicate = j.duplicate, stale = j.stale, deleted = j.deleted, quarantined = j.quarantined
 FROM (
-    SELECT value ->> 0 AS id, value ->> 1 AS ignored, value ->> 2 AS at, value ->> 3 AS created, value ->> 4 AS updated,
-        value ->> 5 AS unchanged, value ->> 6 AS duplicate, value ->> 7 AS stale, value ->> 8 AS deleted,
-        value ->> 9 AS quarantined
-    FROM json_each(:rows)
+    SELECT CAST(substr(value, 1, 19) AS INTEGER) AS id, CAST(substr(value, 20, 1) AS INTEGER) AS ignored,
+        CAST(substr(value, 21, 19) AS INTEGER) AS at, CAST(substr(value, 40, 10) AS INTEGER) AS created,
+        CAST(substr(value, 50, 10) AS INTEGER) AS updated, CAST(substr(value, 60, 10) AS INTEGER) AS unchanged,
+        CAST(substr(value, 70, 10) AS INTEGER) AS duplicate, CAST(substr(value, 80, 10) AS INTEGER) AS stale,
+        CAST(substr(value, 90, 10) AS INTEGER) AS deleted, CAST(substr(value, 100, 10) AS INTEGER) AS quarantined
+    FROM carray(:packed)
 ) j
 WHERE deliveries.id = j.id;
 

@@ -10,20 +10,19 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import apsw
-import msgspec
 
 from headwater.clock import to_micros
 from headwater.delivery import Appended, ClaimedDelivery, DeliveryState, NewDelivery
 from headwater.errors import HeadwaterError, NotFoundError
 from headwater.intention import DeliveryCommit, DeliveryFailure
 from headwater.stores import log_row
-from headwater.stores.lease import check_claim, parcel_of_delivery
+from headwater.stores.lease import check_claim, claim_of, parcel_of_delivery
 from headwater.stores.plan import Effects, hour_of
-from headwater.stores.row import as_claim, micros
-from headwater.stores.sqlite.database import execute, json_text, queries, rows, table
+from headwater.stores.row import micros
+from headwater.stores.sqlite.database import execute, json_text, queries, table
 from headwater.stores.sqlite.ingest import Batch
 from headwater.stores.sqlite.log_lines import add_log_lines
-from headwater.stores.sqlite.packing import pack_body
+from headwater.stores.sqlite.packing import as_claims, pack_body, pack_finished
 from headwater.stores.sqlite.parcels import commit_all
 
 _sql = queries("deliveries.sql")
@@ -50,9 +49,10 @@ def claim_deliveries(
     )
     if not found:
         return []
-    ids = json_text(found)
+    ids = json_text(claim_of(found))
     execute(db, _sql["claim"], ids=ids, lease_until=to_micros(at + timedelta(seconds=lease_seconds)))
-    return [as_claim(row) for row in rows(db, _sql["claimed"], ids=ids)]
+    facts, bodies = db.execute(_sql["claimed"], {"ids": ids}).get
+    return as_claims(facts, bodies)
 
 
 def finish_deliveries(
@@ -198,14 +198,10 @@ def _finish_many(db: apsw.Connection, dones: Sequence[DeliveryCommit]) -> Sequen
 def _note_finished(db: apsw.Connection, finished: Sequence[tuple[DeliveryCommit, Effects]]) -> None:
     if not finished:
         return
-    execute(db, _sql["finish"], rows=json_text([_finished_row(*pair) for pair in finished]))
+    execute(db, _sql["finish"], packed=apsw.carray(tuple([pack_finished(*pair) for pair in finished])))
     last: dict[int, int] = {}
-    for done, _ in finished:
-        last[done.claim.connection_id] = max(to_micros(done.at), last.get(done.claim.connection_id, 0))
+    for _, effects in finished:
+        parcel = effects.parcel
+        last[parcel.connection_id] = max(parcel.at, last.get(parcel.connection_id, 0))
     execute(db, _sql["succeed_streams"], rows=json_text(list(last.items())))
     add_log_lines(db, [line for done, _ in finished for line in log_row.of_delivery(done.claim, done.log)])
-
-
-def _finished_row(done: DeliveryCommit, effects: Effects) -> tuple[Any, ...]:
-    counts = msgspec.structs.astuple(effects.result.counts)
-    return (done.claim.id, int(done.ignored), to_micros(done.at), *counts)

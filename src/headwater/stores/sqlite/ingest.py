@@ -15,11 +15,13 @@ import msgspec
 
 from headwater.record import Emission
 from headwater.stores.outcome import Content, Known
-from headwater.stores.plan import Effects, Found, KeyKey, Parcel, Plan, TypeKey, hour_of
+from headwater.stores.plan import Effects, Found, KeyKey, Parcel, Plan, StreamKey, TypeKey
 from headwater.stores.sqlite.database import execute, json_text, queries, table, value
-from headwater.stores.sqlite.packing import pack_key, version_head
+from headwater.stores.sqlite.packing import pack_key, pack_origin, version_head
 
 _sql = queries("ingest.sql")
+_Numbers = tuple[int, dict[str, int], dict[str, int]]  # last sequence, types, connector versions
+_decode_numbers = msgspec.json.Decoder(_Numbers).decode
 _decode_differing = msgspec.json.Decoder(tuple[list[int], list[Known]]).decode
 
 
@@ -28,10 +30,9 @@ class Batch:
 
     def __init__(self, db: apsw.Connection, parcels: Sequence[Parcel]) -> None:
         self._db = db
-        self._types: dict[str, int] = {}
-        self._streams: dict[tuple[int, str, str], int] = {}
-        self._connector_versions: dict[str, int] = {}
-        self._first = value(db, _sql["last_sequence"]) + 1
+        self._streams: dict[StreamKey, int] = {}
+        last, self._types, self._connector_versions = self._numbers(parcels)
+        self._first = last + 1
         self._found = self._look_up(parcels)
         self.plan = Plan(self._found, first_sequence=self._first)
 
@@ -39,7 +40,7 @@ class Batch:
         """Write all merged parcels: versions, records, keys, origins, populations, figures, quarantine."""
         if self.plan.size:
             self._write_versions()
-            self._write_rows("insert_origins", self._origin_rows())
+            execute(self._db, _sql["insert_origins"], packed=apsw.carray(tuple(self._origins())))
             self._write_records()
         self._write_rows(
             "move_populations", [(home, self._type_id(t), n) for (home, t), n in self.plan.births().items()]
@@ -50,15 +51,24 @@ class Batch:
         for effects in self.plan.merged:
             self._set_aside(effects.parcel)
 
+    def _numbers(self, parcels: Sequence[Parcel]) -> _Numbers:
+        types = {emission.type for parcel in parcels for emission in parcel.emissions}
+        versions = {parcel.connector_version for parcel in parcels}
+        asked = {"types": json_text(types), "connector_versions": json_text(versions)}
+        found: _Numbers = _decode_numbers(value(self._db, _sql["numbers"], **asked))
+        return found
+
     def _look_up(self, parcels: Sequence[Parcel]) -> Found:
+        given: dict[int, list[Emission]] = {}
+        for parcel in parcels:
+            given.setdefault(parcel.connection_id, []).extend(parcel.emissions)
         asked: dict[TypeKey, list[Emission]] = {}
         keys: dict[int, dict[bytes, None]] = {}
-        for parcel in parcels:
-            for type_name in {emission.type for emission in parcel.emissions}:
-                emissions = asked.setdefault((parcel.connection_id, type_name), [])
-                emissions += [emission for emission in parcel.emissions if emission.type == type_name]
-            if given := [one.key for one in parcel.emissions if one.key is not None]:
-                keys.setdefault(parcel.connection_id, {}).update(dict.fromkeys(given))
+        for connection_id, emissions in given.items():
+            for type_name in {emission.type for emission in emissions}:
+                asked[connection_id, type_name] = [one for one in emissions if one.type == type_name]
+            if known := [one.key for one in emissions if one.key is not None]:
+                keys[connection_id] = dict.fromkeys(known)
         records: dict[TypeKey, dict[str, Known]] = {}
         absent: dict[TypeKey, set[str]] = {}
         for home, emissions in asked.items():
@@ -81,7 +91,7 @@ class Batch:
 
     def _known_keys(self, keys: dict[int, dict[bytes, None]]) -> dict[KeyKey, Content]:
         return {
-            (connection_id, bytes.fromhex(key)): Content(content, bool(deleted))
+            (connection_id, bytes.fromhex(key)): Content(bytes.fromhex(content), bool(deleted))
             for connection_id, asked in keys.items()
             for key, content, deleted in table(
                 self._db, _sql["known_keys"], keys=apsw.carray(tuple(asked)), connection_id=connection_id
@@ -93,7 +103,10 @@ class Batch:
         if not newest:
             return {}
         found = table(self._db, _sql["version_contents"], sequences=json_text(newest))
-        return {sequence: (Content(content, bool(deleted)), as_of) for sequence, content, deleted, as_of in found}
+        return {
+            sequence: (Content(bytes.fromhex(content), bool(deleted)), as_of)
+            for sequence, content, deleted, as_of in found
+        }
 
     def _live_records(self, asked: dict[TypeKey, list[Emission]]) -> dict[TypeKey, int]:
         # Only the brake on deletion asks.
@@ -143,34 +156,33 @@ class Batch:
             origin_id=effects.first_sequence,
             connection_id=effects.parcel.connection_id,
             type_id=self._type_id(emission.type),
-            stream_id=self._stream_id(effects.parcel, emission.stream),
+            stream_id=self._stream_id(effects.parcel.stream(emission.stream), effects.parcel.at),
             number=number,
             previous=previous or 0,
             stale=stale,
         )
 
-    def _stream_id(self, parcel: Parcel, key: str) -> int:
-        place = parcel.connection_id, key, parcel.partition
-        found = self._streams.get(place)
+    def _stream_id(self, stream: StreamKey, at: int) -> int:
+        found = self._streams.get(stream)
         if found is None:
-            asked: dict[str, Any] = {"connection_id": parcel.connection_id, "key": key}
-            found = value(self._db, _sql["stream_id"], **asked, partition=parcel.partition)
+            connection_id, key, partition = stream
+            asked: dict[str, Any] = {"connection_id": connection_id, "key": key}
+            found = value(self._db, _sql["stream_id"], **asked, partition=partition)
             if found is None:
-                found = value(self._db, _sql["insert_undeclared_stream"], **asked, at=parcel.at)
-            self._streams[place] = found
+                found = value(self._db, _sql["insert_undeclared_stream"], **asked, at=at)
+            self._streams[stream] = found
         return found
 
     def _type_id(self, name: str) -> int:
         found = self._types.get(name)
         if found is None:
-            found = self._types[name] = type_number(self._db, name)
+            found = self._types[name] = value(self._db, _sql["insert_type"], name=name)
         return found
 
     def _connector_version_id(self, name: str) -> int:
         found = self._connector_versions.get(name)
         if found is None:
-            found = _number(self._db, "connector_version_id", "insert_connector_version", name)
-            self._connector_versions[name] = found
+            found = self._connector_versions[name] = value(self._db, _sql["insert_connector_version"], name=name)
         return found
 
     def _write_rows(self, query: str, rows: Sequence[Sequence[Any]]) -> None:
@@ -184,28 +196,17 @@ class Batch:
             for type_name, source_id, as_of in effects.observed
         ]
 
-    def _origin_rows(self) -> list[tuple[Any, ...]]:
+    def _origins(self) -> list[bytes]:
         return [
-            (
-                effects.first_sequence, effects.first_sequence + effects.size - 1, effects.parcel.connection_id,
-                effects.parcel.origin, effects.parcel.run_id, effects.parcel.page, effects.parcel.delivery_id,
-                self._connector_version_id(effects.parcel.connector_version), effects.parcel.at,
-            )
+            pack_origin(effects, self._connector_version_id(effects.parcel.connector_version))
             for effects in self.plan.merged
             if effects.size
-        ]  # fmt: skip
+        ]
 
     def _write_figures(self) -> None:
-        hours: dict[tuple[int, int], list[int]] = {}
-        seen: dict[int, int] = {}
-        for effects in self.plan.merged:
-            for key, figures in effects.figures():
-                stream_id = self._stream_id(effects.parcel, key)
-                total = hours.setdefault((stream_id, hour_of(effects.parcel.at)), [0] * len(figures))
-                total[:] = map(sum, zip(total, figures, strict=True))
-                seen[stream_id] = max(effects.parcel.at, seen.get(stream_id, 0))
-        self._write_rows("count_hours", [(*key, *figures) for key, figures in hours.items()])
-        self._write_rows("note_records", list(seen.items()))
+        hours = self.plan.hours(self._stream_id)
+        self._write_rows("count_hours", [(hour.stream_id, hour.start, *hour.figures) for hour in hours])
+        self._write_rows("note_records", list({hour.stream_id: hour.last_at for hour in hours}.items()))
 
     def _set_aside(self, parcel: Parcel) -> None:
         for record in parcel.quarantined:
@@ -213,7 +214,7 @@ class Batch:
                 self._db,
                 _sql["set_aside"],
                 connection_id=parcel.connection_id,
-                stream_id=self._stream_id(parcel, record.stream),
+                stream_id=self._stream_id(parcel.stream(record.stream), parcel.at),
                 type=record.type,
                 source_id=record.source_id,
                 idempotency_key=record.idempotency_key,
@@ -229,9 +230,5 @@ class Batch:
 
 def type_number(db: apsw.Connection, name: str) -> int:
     """The number of a canonical type, given now if it has none."""
-    return _number(db, "type_id", "insert_type", name)
-
-
-def _number(db: apsw.Connection, find: str, insert: str, name: str) -> int:
-    found = value(db, _sql[find], name=name)
-    return int(found if found is not None else value(db, _sql[insert], name=name))
+    found = value(db, _sql["type_id"], name=name)
+    return int(found if found is not None else value(db, _sql["insert_type"], name=name))

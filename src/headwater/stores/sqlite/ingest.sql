@@ -17,9 +17,14 @@ SELECT json_group_array(json_array(lower(hex(k.key)), lower(hex(k.hash)), k.dele
 FROM carray(:keys) a
 CROSS JOIN emission_keys k ON k.connection_id = :connection_id AND k.key = a.value;
 
--- name: last_sequence
--- The newest sequence ever given out; read anew in each transaction, for another process may have written.
-SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'versions'), 0);
+-- name: numbers
+-- The newest sequence ever given out, and the numbers of types and of connector versions; read anew in each transaction,
+-- for another process may have written.
+SELECT json_array(
+    coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'versions'), 0),
+    json((SELECT json_group_object(name, id) FROM types WHERE name IN (SELECT value FROM json_each(:types)))),
+    json((SELECT json_group_object(name, id) FROM connector_versions
+        WHERE name IN (SELECT value FROM json_each(:connector_versions)))));
 
 -- name: type_id
 -- The number of a canonical type.
@@ -28,10 +33,6 @@ SELECT id FROM types WHERE name = :name;
 -- name: insert_type
 -- Number a canonical type.
 INSERT INTO types (name) VALUES (:name) RETURNING id;
-
--- name: connector_version_id
--- The number of a connector version.
-SELECT id FROM connector_versions WHERE name = :name;
 
 -- name: insert_connector_version
 -- Number a connector version.
@@ -115,12 +116,14 @@ FROM carray(:packed) a
 WHERE connection_id = CAST(substr(a.value, 1, 10) AS INTEGER) AND key = substr(a.value, 31, 16);
 
 -- name: insert_origins
--- Where ranges of versions came from.
-INSERT INTO origins (id, last_sequence, connection_id, origin, run_id, page, delivery_id, connector_version_id,
-    observed_at)
-SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7,
-    value ->> 8
-FROM json_each(:rows);
+-- Where ranges of versions came from, each packed as one blob (see `pack_origin`).
+INSERT INTO origins (id, last_sequence, connection_id, run_id, page, delivery_id, connector_version_id, observed_at,
+    origin)
+SELECT CAST(substr(value, 1, 19) AS INTEGER), CAST(substr(value, 20, 19) AS INTEGER),
+    CAST(substr(value, 39, 10) AS INTEGER), nullif(CAST(substr(value, 49, 19) AS INTEGER), 0),
+    nullif(CAST(substr(value, 68, 10) AS INTEGER), 0), nullif(CAST(substr(value, 78, 19) AS INTEGER), 0),
+    CAST(substr(value, 97, 10) AS INTEGER), CAST(substr(value, 107, 19) AS INTEGER), CAST(substr(value, 126) AS TEXT)
+FROM carray(:packed);
 
 -- name: move_populations
 -- Count births and deaths of records.

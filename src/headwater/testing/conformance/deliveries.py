@@ -6,12 +6,16 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
+from unittest.mock import patch
+
+import msgspec
 
 from headwater.delivery import REPLAY_CANCELLED, ClaimedDelivery, DeliveryFilter, DeliveryState
 from headwater.errors import FencedError, NotFoundError
 from headwater.intention import CommitResult, DeliveryFailure, StoredConnection
 from headwater.record import Outcome
 from headwater.signatures.identity import NAME_CHARS_MAX
+from headwater.stores import lease
 from headwater.testing.clock import START
 from headwater.testing.conformance.world import (
     LEASE_SECONDS,
@@ -123,6 +127,33 @@ async def a_claim_is_exclusive_until_its_lease_ends(world: World) -> None:
     await refused(FencedError, world.store.fail_delivery(_failure(first[0])))
     assert await world.store.record("acme", "customer", "x") is None
     await world.store.finish_delivery(done(again[0], emission("x", "x")))
+
+
+async def what_is_claimed_is_as_it_came(world: World) -> None:
+    """Each with its own body and headers, whatever bytes these are."""
+    connection = await _receive(world)
+    bodies = [b"", bytes(range(256)), b"\x00", "\U0001f600é".encode()[1:], b"", b'{"a":1}', b"\xff\xfe\x00" * 3000]
+    given = [
+        new_delivery(connection.id, f"d{place}", body=body, headers=f'{{"x":"{place} é"}}'.encode())
+        for place, body in enumerate(bodies)
+    ]
+    await world.store.append_deliveries([*given, new_delivery(connection.id, "untyped", event_type=None)])
+    claims = await world.claim()
+    assert [claim.body for claim in claims[:-1]] == bodies
+    assert [claim.headers["x"] for claim in claims[:-1]] == [f"{place} é" for place in range(len(bodies))]
+    assert [claim.provider_id for claim in claims[:-1]] == [one.provider_id for one in given]
+    assert (claims[-1].event_type, claims[0].received_at) == (None, START)
+
+
+async def a_claim_is_bounded_by_the_size_of_its_bodies(world: World) -> None:
+    """Those that fit together; one that is larger than that comes alone."""
+    connection = await _receive(world)
+    sizes = {"a": 40, "b": 60, "c": 1, "d": 101, "e": 1}
+    given = [new_delivery(connection.id, name, body=b"." * size) for name, size in sizes.items()]
+    await world.store.append_deliveries(given)
+    with patch.object(lease, "CLAIM_BYTES_MAX", 100):
+        claims = [await world.claim() for _ in range(4)]
+    assert [[claim.provider_id for claim in one] for one in claims] == [["a", "b"], ["c"], ["d"], ["e"]]
 
 
 async def readmitted_claims_may_be_taken_at_once(world: World) -> None:
@@ -315,7 +346,7 @@ async def a_replay_can_be_followed_and_what_waits_put_back(world: World) -> None
     claims = {claim.provider_id: claim for claim in await world.claim()}
     for name in ("done", "again", "claimed"):
         await world.store.finish_delivery(done(claims[name], emission(name, "x", key=name)))
-    await world.store.finish_delivery(replace(done(claims["ignored"]), ignored=True))
+    await world.store.finish_delivery(msgspec.structs.replace(done(claims["ignored"]), ignored=True))
     await world.store.fail_delivery(_failure(claims["dead"], state=DeliveryState.DEAD, due_at=None))
     ids = {name: claim.id for name, claim in claims.items()}
     assert await world.store.replay_deliveries(DeliveryFilter(ids=[ids["again"], ids["claimed"]]), at=at(5)) == 2

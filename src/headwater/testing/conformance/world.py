@@ -8,6 +8,8 @@ from datetime import datetime, timedelta
 from hashlib import blake2b
 from typing import Any, TypeVar
 
+import msgspec
+
 from headwater.catalog import Mode
 from headwater.clock import Clock, to_micros
 from headwater.delivery import ClaimedDelivery, NewDelivery
@@ -246,4 +248,4 @@ def done(claim: ClaimedDelivery, *emissions: Emission, now: datetime = START, **
         connector_version="1.0",
         at=now,
     )
-    return replace(commit, **overrides)
+    return msgspec.structs.replace(commit, **overrides)
