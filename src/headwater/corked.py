@@ -9,10 +9,11 @@ from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
 
 
 class Cork:
-    """Which connections of a loop hold a piece back: all let go of it as this turn of the loop ends."""
+    """Which connections hold a piece back: all let go of it as this turn of the loop ends."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._call_soon = loop.call_soon
@@ -70,13 +71,15 @@ class CorkedTransport:
         return getattr(self._inner, name)
 
 
-_corks: WeakKeyDictionary[asyncio.AbstractEventLoop, Cork] = WeakKeyDictionary()
+_corks: WeakKeyDictionary[ServerState, Cork] = WeakKeyDictionary()
 
 
 class CorkedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol on a corked transport."""
+    """uvicorn's protocol on a corked transport; the connections of a server have one cork."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """See `asyncio.Protocol.connection_made`."""
-        cork = _corks.get(self.loop) or _corks.setdefault(self.loop, Cork(self.loop))
+        cork = _corks.get(self.server_state)
+        if cork is None:
+            cork = _corks[self.server_state] = Cork(self.loop)
         super().connection_made(cast("asyncio.Transport", CorkedTransport(transport, cork)))

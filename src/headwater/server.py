@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 REQUEST_DRAIN_SECONDS = 10
 AT_ONCE_SECONDS_MAX = 5.0
 BACKLOG = 2048
+DATE_SECONDS = 1.0  # between two looks at the clock for the date of answers
 LOCK_BYTES_MAX = 4096
 COLLECTION_THRESHOLD = 50_000  # pages are many small objects that die young: the default walks them again and again
 
@@ -285,6 +286,26 @@ def _uvicorn(application: Application) -> uvicorn.Server:
     from headwater.corked import CorkedProtocol
 
     class Server(uvicorn.Server):
+        def __init__(self, config: uvicorn.Config) -> None:
+            self._exit = asyncio.Event()
+            super().__init__(config)
+
+        @property
+        def should_exit(self) -> bool:
+            """Whether it is to end: an attribute of uvicorn's, told here, so that nobody has to look for it."""
+            return self._exit.is_set()
+
+        @should_exit.setter
+        def should_exit(self, value: bool) -> None:
+            (self._exit.set if value else self._exit.clear)()
+
+        async def main_loop(self) -> None:
+            """Keep the date of answers right until the end; uvicorn's own looks ten times a second."""
+            while not await self.on_tick(0):
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(DATE_SECONDS):
+                        await self._exit.wait()
+
         @contextlib.contextmanager
         def capture_signals(self) -> Iterator[None]:
             """Signals are ours: the work is drained before the listener closes."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from itertools import count
 from typing import Any
 
 import apsw
@@ -99,15 +100,17 @@ def _append_many(db: apsw.Connection, batches: Sequence[Sequence[NewDelivery]]) 
     given = [delivery for batch in batches for delivery in batch]
     stored = _insert(db, given)
     ids = _ids(db, given, stored)
-    fresh = _fresh(ids, stored)
+    is_all = stored == len(given)
+    fresh = dict(zip(ids, count(), strict=False)) if is_all else _fresh(ids, stored)
     if fresh:
         packed = apsw.carray(tuple([pack_body(delivery_id, given[place]) for delivery_id, place in fresh.items()]))
         execute(db, _sql["insert_bodies"], packed=packed)
     appended = [
         Appended(id=delivery_id, duplicate=fresh.get(delivery_id) != place) for place, delivery_id in enumerate(ids)
     ]
-    _count_duplicates(db, zip(appended, given, strict=True))
-    _note_arrivals(db, [given[place] for place in fresh.values()], given)
+    if not is_all:
+        _count_duplicates(db, zip(appended, given, strict=True))
+    _note_arrivals(db, appended, given)
     answers = iter(appended)
     return [[next(answers) for _ in batch] for batch in batches]
 
@@ -152,15 +155,16 @@ def _count_duplicates(db: apsw.Connection, arrivals: Iterable[tuple[Appended, Ne
         )
 
 
-def _note_arrivals(db: apsw.Connection, fresh: Sequence[NewDelivery], arrived: Sequence[NewDelivery]) -> None:
+def _note_arrivals(db: apsw.Connection, appended: Sequence[Appended], given: Sequence[NewDelivery]) -> None:
     hours: dict[tuple[int, int], int] = {}
-    for delivery in fresh:
-        hour = hour_of(delivery.received_at)
-        hours[delivery.connection_id, hour] = hours.get((delivery.connection_id, hour), 0) + 1
     last: dict[int, int] = {}
-    for delivery in arrived:
-        last[delivery.connection_id] = max(delivery.received_at, last.get(delivery.connection_id, 0))
-    execute(db, _sql["count_arrivals"], rows=json_text([(*key, count) for key, count in hours.items()]))
+    for one, delivery in zip(appended, given, strict=True):
+        home, at = delivery.connection_id, delivery.received_at
+        last[home] = max(at, last.get(home, 0))
+        if not one.duplicate:
+            place = home, hour_of(at)
+            hours[place] = hours.get(place, 0) + 1
+    execute(db, _sql["count_arrivals"], rows=json_text([(*place, new) for place, new in hours.items()]))
     execute(db, _sql["note_arrivals"], rows=json_text(list(last.items())))
 
 

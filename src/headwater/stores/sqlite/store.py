@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial, update_wrapper
 from threading import Lock
@@ -98,8 +99,7 @@ class SQLiteStore:
     def __init__(self, path: str, clock: Clock) -> None:
         self._path = str(path)
         self._clock = clock
-        self._high_water = 0
-        self._watchers: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
+        self._watchers: list[_Watcher] = []
         self._lock = Lock()
         self._writer = Writer(self._connect, self._note_commit)
         self._readers: Readers | None = None
@@ -288,19 +288,17 @@ class SQLiteStore:
     async def wait_for_changes(self, after: int, *, timeout_seconds: float) -> None:
         """See `Store.wait_for_changes`."""
         loop = asyncio.get_running_loop()
-        watcher: asyncio.Future[None] = loop.create_future()
+        watcher = _Watcher(after, loop, loop.create_future())
         with self._lock:
-            if self._high_water > after:
-                return
-            self._watchers.append((loop, watcher))
+            self._watchers.append(watcher)
         alarm = asyncio.ensure_future(self._clock.sleep(timeout_seconds))
         try:
             if await self._read(records.high_water) <= after:
-                await asyncio.wait({watcher, alarm}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({watcher.woken, alarm}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             alarm.cancel()
             with self._lock:
-                self._watchers = [pair for pair in self._watchers if pair[1] is not watcher]
+                self._watchers = [one for one in self._watchers if one is not watcher]
 
     async def examine(self) -> Sequence[Finding]:
         """See `Store.examine`."""
@@ -334,7 +332,6 @@ class SQLiteStore:
         db = connect_writer(self._path)
         try:
             migrate(db, known())
-            self._high_water = records.high_water(db)
         except apsw.Error as error:
             db.close()
             raise cannot_be_opened(self._path, error) from error
@@ -344,17 +341,25 @@ class SQLiteStore:
         return db
 
     def _note_commit(self, db: apsw.Connection) -> None:
+        if not self._watchers:  # one that comes now looks for itself
+            return
         newest = records.high_water(db)
         with self._lock:
-            if newest <= self._high_water:
-                return
-            self._high_water = newest
-            watchers, self._watchers = self._watchers, []
-        for loop, watcher in watchers:
+            watchers = [one for one in self._watchers if one.after < newest]
+        for watcher in watchers:
             try:
-                loop.call_soon_threadsafe(_wake, watcher)
+                watcher.loop.call_soon_threadsafe(_wake, watcher.woken)
             except RuntimeError:  # that loop is gone
                 continue
+
+
+@dataclass(frozen=True, eq=False)
+class _Watcher:
+    """Somebody who waits for what comes after a sequence."""
+
+    after: int
+    loop: asyncio.AbstractEventLoop
+    woken: asyncio.Future[None]
 
 
 def _wake(watcher: asyncio.Future[None]) -> None:
