@@ -39,6 +39,12 @@ def test_an_invocation_carries_what_the_route_may_touch():
     assert invocation.as_of == 1_767_225_600_000_000
 
 
+def test_an_invocation_is_told_without_its_secrets():
+    _, invocation = invoked(lambda _: None)
+    assert invocation.secrets["api_key"] == SECRET
+    assert SECRET not in repr(invocation)
+
+
 def test_its_requests_come_after_those_of_deliveries():
     assert invoked(len, ())[1].priority == Priority.POLL
     assert invoked(len, (), stream=None)[1].priority == 0

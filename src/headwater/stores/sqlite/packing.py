@@ -18,6 +18,8 @@ from headwater.stores.outcome import Content
 from headwater.stores.plan import Effects
 
 VERSION_HEAD_BYTES = 100
+ORIGIN_HEAD_BYTES = 125  # before the origin
+FINISHED_BYTES = 109
 
 
 class _Facts(msgspec.Struct, array_like=True, gc=False):
@@ -66,10 +68,12 @@ def pack_key(connection_id: int, key: bytes, content: Content, *, delivery_id: i
 def pack_origin(effects: Effects, connector_version_id: int) -> bytes:
     """What `insert_origins` unpacks."""
     parcel, first = effects.parcel, effects.first_sequence
-    return b"%19d%19d%10d%19d%10d%19d%10d%19d%s" % (
+    head = b"%19d%19d%10d%19d%10d%19d%10d%19d" % (
         first, first + effects.size - 1, parcel.connection_id, parcel.run_id or 0, parcel.page or 0,
-        parcel.delivery_id or 0, connector_version_id, parcel.at, parcel.origin.encode(),
+        parcel.delivery_id or 0, connector_version_id, parcel.at,
     )  # fmt: skip
+    assert len(head) == ORIGIN_HEAD_BYTES, "packed fields have their widths"
+    return head + parcel.origin.encode()
 
 
 def pack_body(delivery_id: int, delivery: NewDelivery) -> bytes:
@@ -80,7 +84,9 @@ def pack_body(delivery_id: int, delivery: NewDelivery) -> bytes:
 def pack_finished(done: DeliveryCommit, effects: Effects) -> bytes:
     """What `finish` unpacks."""
     counts = msgspec.structs.astuple(effects.result.counts)
-    return b"%19d%d%19d%10d%10d%10d%10d%10d%10d%10d" % (done.claim.id, done.ignored, effects.parcel.at, *counts)
+    packed = b"%19d%d%19d%10d%10d%10d%10d%10d%10d%10d" % (done.claim.id, done.ignored, effects.parcel.at, *counts)
+    assert len(packed) == FINISHED_BYTES, "packed fields have their widths"
+    return packed
 
 
 def as_claims(facts: str, bodies: bytes) -> Sequence[ClaimedDelivery]:
