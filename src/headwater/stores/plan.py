@@ -201,7 +201,7 @@ class Plan:
         return moved
 
     def hours(self, stream_id: Callable[[StreamKey, int], int]) -> Sequence[Hour]:
-        """What to add to the figures, each stream's hours in their order; `stream_id` is asked once for each stream."""
+        """What to add to the figures, each stream's hours in their order; `stream_id` is asked for each of them."""
         told: dict[tuple[StreamKey, int], list[Told]] = {}
         for effects in self.merged:
             parcel = effects.parcel

@@ -31,9 +31,11 @@ class Batch:
     def __init__(self, db: apsw.Connection, parcels: Sequence[Parcel]) -> None:
         self._db = db
         self._streams: dict[StreamKey, int] = {}
-        last, self._types, self._connector_versions = self._numbers(parcels)
+        asked = _by_type(parcels)
+        names = {name for _, name in asked}, {parcel.connector_version for parcel in parcels}
+        last, self._types, self._connector_versions = self._numbers(*names)
         self._first = last + 1
-        self._found = self._look_up(parcels)
+        self._found = self._look_up(asked)
         self.plan = Plan(self._found, first_sequence=self._first)
 
     def write(self) -> None:
@@ -51,24 +53,16 @@ class Batch:
         for effects in self.plan.merged:
             self._set_aside(effects.parcel)
 
-    def _numbers(self, parcels: Sequence[Parcel]) -> _Numbers:
-        types = {emission.type for parcel in parcels for emission in parcel.emissions}
-        versions = {parcel.connector_version for parcel in parcels}
-        asked = {"types": json_text(types), "connector_versions": json_text(versions)}
+    def _numbers(self, types: set[str], connector_versions: set[str]) -> _Numbers:
+        asked = {"types": json_text(types), "connector_versions": json_text(connector_versions)}
         found: _Numbers = _decode_numbers(value(self._db, _sql["numbers"], **asked))
         return found
 
-    def _look_up(self, parcels: Sequence[Parcel]) -> Found:
-        given: dict[int, list[Emission]] = {}
-        for parcel in parcels:
-            given.setdefault(parcel.connection_id, []).extend(parcel.emissions)
-        asked: dict[TypeKey, list[Emission]] = {}
+    def _look_up(self, asked: dict[TypeKey, list[Emission]]) -> Found:
         keys: dict[int, dict[bytes, None]] = {}
-        for connection_id, emissions in given.items():
-            for type_name in {emission.type for emission in emissions}:
-                asked[connection_id, type_name] = [one for one in emissions if one.type == type_name]
-            if known := [one.key for one in emissions if one.key is not None]:
-                keys[connection_id] = dict.fromkeys(known)
+        for (connection_id, _), emissions in asked.items():
+            if given := [one.key for one in emissions if one.key is not None]:
+                keys.setdefault(connection_id, {}).update(dict.fromkeys(given))
         records: dict[TypeKey, dict[str, Known]] = {}
         absent: dict[TypeKey, set[str]] = {}
         for home, emissions in asked.items():
@@ -226,6 +220,17 @@ class Batch:
                 page=parcel.page,
                 delivery_id=parcel.delivery_id,
             )
+
+
+def _by_type(parcels: Sequence[Parcel]) -> dict[TypeKey, list[Emission]]:
+    given: dict[int, list[Emission]] = {}
+    for parcel in parcels:
+        given.setdefault(parcel.connection_id, []).extend(parcel.emissions)
+    return {
+        (connection_id, type_name): [one for one in emissions if one.type == type_name]
+        for connection_id, emissions in given.items()
+        for type_name in {emission.type for emission in emissions}
+    }
 
 
 def type_number(db: apsw.Connection, name: str) -> int:

@@ -58,7 +58,7 @@ def version_head(
 
 
 def pack_key(connection_id: int, key: bytes, content: Content, *, delivery_id: int | None) -> bytes:
-    """What `upsert_keys` unpacks."""
+    """What `insert_keys` and `renew_keys` unpack."""
     assert len(key) == HASH_BYTES, "a packed field has its width"
     return b"%10d%d%19d%s%s" % (
         connection_id, content.deleted, delivery_id or 0, key, content.hash,
